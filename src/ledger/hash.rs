@@ -1,0 +1,150 @@
+//! The two kinds of SHA-256 digest of the chain format, and their text forms.
+//!
+//! A [`BlockHash`] is written in lower-case hex, a [`MerkleRoot`] in upper-case hex; inside the node both are 32 bytes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes in a digest.
+pub const DIGEST_BYTES: usize = 32;
+
+/// Characters of a digest in hex.
+pub const DIGEST_CHARS: usize = 2 * DIGEST_BYTES;
+
+/// SHA-256 of a block's header, 64 lower-case hex characters in text. Ordered as its text is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlockHash(pub [u8; DIGEST_BYTES]);
+
+/// Root of a body's Merkle tree, 64 upper-case hex characters in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MerkleRoot(pub [u8; DIGEST_BYTES]);
+
+impl BlockHash {
+    /// What stands where genesis has no parent: 64 zeros.
+    pub const ZERO: Self = Self([0; DIGEST_BYTES]);
+
+    /// Reads 64 lower-case hex characters; anything else is `None`.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        decode(text, |c| matches!(c, b'0'..=b'9' | b'a'..=b'f')).map(Self)
+    }
+
+    /// The 64 characters, without an allocation.
+    #[must_use]
+    pub fn to_hex(self) -> HexText {
+        HexText::lower(&self.0)
+    }
+
+    /// The first eight characters, for logs that people read.
+    #[must_use]
+    pub fn short(self) -> String {
+        self.to_hex().as_str()[..8].to_owned()
+    }
+}
+
+impl MerkleRoot {
+    /// Reads 64 upper-case hex characters; anything else is `None`.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        decode(text, |c| matches!(c, b'0'..=b'9' | b'A'..=b'F')).map(Self)
+    }
+
+    /// The 64 characters, without an allocation.
+    #[must_use]
+    pub fn to_hex(self) -> HexText {
+        HexText::upper(&self.0)
+    }
+}
+
+fn decode(text: &str, allowed: fn(u8) -> bool) -> Option<[u8; DIGEST_BYTES]> {
+    if text.len() != DIGEST_CHARS || !text.bytes().all(allowed) {
+        return None;
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    hex::decode_to_slice(text, &mut digest).ok()?;
+    Some(digest)
+}
+
+/// A digest as 64 ASCII characters on the stack.
+#[derive(Clone, Copy)]
+pub struct HexText([u8; DIGEST_CHARS]);
+
+impl HexText {
+    fn lower(digest: &[u8; DIGEST_BYTES]) -> Self {
+        let mut text = [b'0'; DIGEST_CHARS];
+        // Cannot fail: the slice has exactly twice the digest's length.
+        let _ = hex::encode_to_slice(digest, &mut text);
+        Self(text)
+    }
+
+    fn upper(digest: &[u8; DIGEST_BYTES]) -> Self {
+        let mut text = Self::lower(digest);
+        text.0.make_ascii_uppercase();
+        text
+    }
+
+    /// The characters as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Hex digits are ASCII, so the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The characters as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlockHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for BlockHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for MerkleRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for MerkleRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_reads_only_its_own_case_and_length() {
+        let lower = "ab".repeat(32);
+        let upper = lower.to_uppercase();
+        assert_eq!(BlockHash::from_hex(&lower), Some(BlockHash([0xab; 32])));
+        assert_eq!(MerkleRoot::from_hex(&upper), Some(MerkleRoot([0xab; 32])));
+        assert_eq!(BlockHash::from_hex(&upper), None);
+        assert_eq!(MerkleRoot::from_hex(&lower), None);
+        assert_eq!(BlockHash::from_hex(&lower[1..]), None);
+        assert_eq!(BlockHash::from_hex(&format!("{lower}0")), None);
+        assert_eq!(BlockHash::from_hex(&"é".repeat(32)), None);
+        assert_eq!(BlockHash([0xab; 32]).to_string(), lower);
+        assert_eq!(MerkleRoot([0xab; 32]).to_string(), upper);
+    }
+
+    #[test]
+    fn order_of_bytes_is_order_of_text() {
+        let (a, b) = (BlockHash([0x0f; 32]), BlockHash([0xf0; 32]));
+        assert!(a < b);
+        assert!(a.to_string() < b.to_string());
+    }
+}

@@ -1,0 +1,150 @@
+//! The one text form of a block: JSON with the keys in the tutorial's order and no spaces.
+//!
+//! Reading is strict where programs could disagree: fractions, exponents, `-0`, numbers above 2^53, lone surrogates and
+//! doubled fields are refused; unknown fields are dropped.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::block::{Block, CheckedBlock, Header};
+use super::rules::RuleError;
+
+impl Serialize for Header {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut header = serializer.serialize_struct("Header", 5)?;
+        header.serialize_field("version", self.version.as_str())?;
+        header.serialize_field("index", &self.index)?;
+        header.serialize_field("previousHash", self.previous_hash.to_hex().as_str())?;
+        header.serialize_field("time", &self.time)?;
+        header.serialize_field("merkleRoot", self.merkle_root.to_hex().as_str())?;
+        header.end()
+    }
+}
+
+impl Serialize for Block {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut block = serializer.serialize_struct("Block", 2)?;
+        block.serialize_field("header", &self.header)?;
+        block.serialize_field("body", &self.body)?;
+        block.end()
+    }
+}
+
+impl Serialize for CheckedBlock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.block().serialize(serializer)
+    }
+}
+
+/// Appends the block's text to `out`.
+pub fn write(block: &Block, out: &mut Vec<u8>) {
+    // Writing into memory cannot fail, and a block has only strings and integers.
+    let _ = serde_json::to_writer(out, block);
+}
+
+/// The block's text.
+#[must_use]
+pub fn to_string(block: &Block) -> String {
+    let mut text = Vec::with_capacity(256);
+    write(block, &mut text);
+    // serde_json writes UTF-8, so the fallback is never taken.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The text of a JSON array of blocks.
+#[must_use]
+pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> String {
+    let mut text = vec![b'['];
+    for block in blocks {
+        if text.len() > 1 {
+            text.push(b',');
+        }
+        write(block, &mut text);
+    }
+    text.push(b']');
+    // serde_json writes UTF-8, so the fallback is never taken.
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Reads one block.
+///
+/// # Errors
+/// The shape rule that the text breaks.
+pub fn parse_block(text: &str) -> Result<Block, RuleError> {
+    let raw: RawBlock<'_> = serde_json::from_str(text).map_err(not_a_block)?;
+    raw.shaped()
+}
+
+/// Reads a JSON array of blocks, one after the other: memory is that of the blocks.
+///
+/// # Errors
+/// The shape rule that the text breaks first. An empty array is read as an empty list.
+pub fn parse_blocks(text: &str) -> Result<Vec<Block>, RuleError> {
+    let read: Result<Vec<Block>, RuleError> = {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let blocks = deserializer.deserialize_seq(Blocks).map_err(not_a_block)?;
+        deserializer.end().map_err(not_a_block)?;
+        blocks
+    };
+    read
+}
+
+fn not_a_block(error: serde_json::Error) -> RuleError {
+    RuleError::NotABlock { reason: error.to_string() }
+}
+
+/// A block as it stands in JSON, before its fields are judged.
+#[derive(Deserialize)]
+struct RawBlock<'a> {
+    #[serde(borrow)]
+    header: RawHeader<'a>,
+    body: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawHeader<'a> {
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    index: u64,
+    #[serde(borrow)]
+    previous_hash: Cow<'a, str>,
+    time: u64,
+    #[serde(borrow)]
+    merkle_root: Cow<'a, str>,
+}
+
+impl RawBlock<'_> {
+    fn shaped(self) -> Result<Block, RuleError> {
+        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header;
+        Block::from_parts(&version, index, &previous_hash, time, &merkle_root, self.body)
+    }
+}
+
+/// Shapes each block as it is read. The inner result is a rule's, the outer one the parser's.
+struct Blocks;
+
+impl<'de> Visitor<'de> for Blocks {
+    type Value = Result<Vec<Block>, RuleError>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of blocks")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut blocks = Ok(Vec::new());
+        while let Some(raw) = seq.next_element::<RawBlock<'de>>()? {
+            if let Ok(list) = &mut blocks {
+                match raw.shaped() {
+                    Ok(block) => list.push(block),
+                    Err(error) => blocks = Err(error),
+                }
+            }
+        }
+        Ok(blocks)
+    }
+}

@@ -1,0 +1,3 @@
+//! dolmen: one small blockchain node.
+
+pub mod ledger;

@@ -1,0 +1,2 @@
+//! Parse, run one command, exit code.
+fn main() {}
