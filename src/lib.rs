@@ -1,3 +1,4 @@
 //! dolmen: one small blockchain node.
 
 pub mod ledger;
+pub mod peer;

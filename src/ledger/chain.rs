@@ -161,7 +161,7 @@ impl Chain {
         let (fork, revived) = self.path_down(parent, storage)?;
         let depth = old.height.0 - fork.height.0;
         if origin == Origin::Stranger && depth > max_reorg && old.height > Height::GENESIS {
-            return Ok(if new.is_empty() { Verdict::Known } else { Verdict::Parked { new, depth } });
+            return Ok(Verdict::Parked { new, depth });
         }
         Ok(Verdict::Change { new, change: TipChange { fork, revived, tip } })
     }

@@ -376,6 +376,9 @@ impl<S: Storage> Keeper<S> {
     }
 
     fn keep_aside(&mut self, blocks: &[SharedBlock], parked: bool) -> Result<(), StorageError> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
         let come: Vec<SideBlock> = blocks.iter().map(|block| chain::side_block(block, parked)).collect();
         let forget = self.chain.overflow(&[], &come);
         let batch = Batch {
@@ -521,9 +524,7 @@ impl<S: Storage> Keeper<S> {
             }
         }
         self.discard(staged);
-        if !blocks.is_empty() {
-            self.keep_aside(&blocks, true)?;
-        }
+        self.keep_aside(&blocks, true)?;
         Ok(Imported::Parked { depth })
     }
 
