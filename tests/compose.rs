@@ -190,6 +190,15 @@ impl Cluster {
         self.docker(&["import", archive, &self.image(name)]);
     }
 
+    /// The nameless images that the classic builder leaves behind: those that begin with our own first layer.
+    fn build_stages(&self) -> Vec<String> {
+        let docker = |arguments: &[&str]| try_run(Command::new("docker").args(arguments)).unwrap_or_default();
+        let first_layer = |image: &str| docker(&["image", "inspect", "--format", "{{index .RootFS.Layers 0}}", image]);
+        let ours = first_layer(&self.image("build"));
+        let nameless = docker(&["image", "ls", "--quiet", "--filter", "dangling=true"]);
+        nameless.lines().filter(|image| first_layer(image) == ours).map(str::to_owned).collect()
+    }
+
     fn docker(&self, arguments: &[&str]) -> String {
         run(Command::new("docker").args(arguments))
     }
@@ -281,7 +290,8 @@ impl Drop for Cluster {
             (0..3).for_each(|node| eprintln!("---- log of node {} ----\n{}", node + 1, self.log(node)));
         }
         let down = try_run(&mut self.compose_command(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]));
-        let images = ["node", "build", "base"].map(|name| self.image(name));
+        let mut images = ["node", "build", "base"].map(|name| self.image(name)).to_vec();
+        images.extend(self.build_stages());
         let removed = try_run(Command::new("docker").args(["image", "rm", "--force"]).args(&images));
         for failed in [down, removed].iter().filter_map(|result| result.as_ref().err()) {
             eprintln!("left behind by project {}: {failed}", self.project);
