@@ -1,1 +1,334 @@
-//! x
+//! Which chain is best, and the branches beside it.
+//!
+//! Owns the tree of kept side blocks and the fork choice. The best chain itself is in [`Storage`], which is asked and never
+//! copied. A reorg is the ordinary update: [`Chain::judge`] says what a run of blocks would change, the caller makes it
+//! durable, and [`Chain::note`] takes over what has then become true.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use rand::{Rng, RngExt};
+use thiserror::Error;
+
+use super::block::{CheckedBlock, Height, SharedBlock, Tip};
+use super::hash::BlockHash;
+use super::limits::{MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES};
+use super::rules::{self, RuleError};
+use super::storage::{SideBlock, Storage, StorageError, TipChange};
+
+/// Blocks that a staged branch is read back and verified in, at the most, in one further round.
+const SPAN_BLOCKS: u64 = 256;
+
+/// Why a run of blocks could not be taken.
+#[derive(Clone, Debug, Error)]
+pub enum ImportError {
+    /// A block broke a rule.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Who sent a branch, as far as it matters for deep reorgs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A peer that the operator named, or the operator.
+    Trusted,
+    /// Anybody else.
+    Stranger,
+}
+
+/// What a run of blocks means for the chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Every block is known, and the tip stays.
+    Known,
+    /// The parent of the first block is not known: ask for what lies between.
+    Unconnected,
+    /// A branch that does not beat the tip. `new` are the run's blocks that are not yet kept.
+    Side {
+        /// Places in the run.
+        new: Range<usize>,
+    },
+    /// A branch that beats the tip but would undo too much, from a stranger.
+    Parked {
+        /// Places in the run.
+        new: Range<usize>,
+        /// Blocks that it would undo.
+        depth: u64,
+    },
+    /// The best chain changes.
+    Change {
+        /// Places in the run that enter above `change.revived`.
+        new: Range<usize>,
+        /// From where to where.
+        change: TipChange,
+    },
+}
+
+/// Where a block is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    Best(Height),
+    Side(Height),
+    Unknown,
+}
+
+/// A kept branch, as people are shown it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Branch {
+    /// Its last block.
+    pub tip: Tip,
+    /// The last block that it shares with the best chain.
+    pub fork: Tip,
+    /// Whether it waits for an operator.
+    pub parked: bool,
+}
+
+/// The side blocks and the choice between their branches and the best chain.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Every kept block off the best chain.
+    sides: HashMap<BlockHash, SideBlock>,
+    /// How many kept side blocks have this side block as parent; absent for none.
+    children: HashMap<BlockHash, u32>,
+    /// Tips of the branches, lowest first: the order in which they are given up.
+    leaves: BTreeSet<(Height, Reverse<BlockHash>)>,
+    /// Bytes of entries in `sides`.
+    bytes: u64,
+}
+
+impl Chain {
+    /// The tree of these side blocks, parents before children.
+    #[must_use]
+    pub fn new(sides: Vec<SideBlock>) -> Self {
+        let mut chain = Self::default();
+        for side in sides {
+            chain.insert(side);
+        }
+        chain
+    }
+
+    /// Number of kept side blocks.
+    #[must_use]
+    pub fn side_blocks(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// Whether a block is kept off the best chain.
+    #[must_use]
+    pub fn is_side(&self, hash: &BlockHash) -> bool {
+        self.sides.contains_key(hash)
+    }
+
+    /// Says what a run of blocks, each the child of the one before, would change.
+    ///
+    /// # Errors
+    /// The first rule that a block breaks against its parent; nothing has changed then.
+    pub fn judge<S: Storage>(
+        &self,
+        run: &[SharedBlock],
+        storage: &S,
+        origin: Origin,
+        max_reorg: u64,
+    ) -> Result<Verdict, ImportError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Err(RuleError::NoBlocks.into());
+        };
+        if first.height() == Height::GENESIS {
+            rules::is_genesis(first)?;
+        }
+        rules::check_run(run.iter().skip(1).map(AsRef::as_ref), first.tip()).or_else(one_block_is_a_run)?;
+        let known = self.known_prefix(run, storage)?;
+        let new = known..run.len();
+        let parent = match run.get(known) {
+            None => last.tip(),
+            Some(block) => match self.place(&block.parent(), storage)? {
+                Place::Unknown => return Ok(Verdict::Unconnected),
+                Place::Best(height) | Place::Side(height) => {
+                    let parent = Tip { height, hash: block.parent() };
+                    rules::check_with_parent(block, parent)?;
+                    parent
+                }
+            },
+        };
+        let (old, tip) = (storage.tip(), last.tip());
+        if !tip.beats(&old) {
+            return Ok(if new.is_empty() { Verdict::Known } else { Verdict::Side { new } });
+        }
+        let (fork, revived) = self.path_down(parent, storage)?;
+        let depth = old.height.0 - fork.height.0;
+        if origin == Origin::Stranger && depth > max_reorg && old.height > Height::GENESIS {
+            return Ok(Verdict::Parked { new, depth });
+        }
+        Ok(Verdict::Change { new, change: TipChange { fork, revived, tip } })
+    }
+
+    /// How many blocks at the run's beginning are known. They are a prefix: a block is only kept when its parent is.
+    fn known_prefix<S: Storage>(&self, run: &[SharedBlock], storage: &S) -> Result<usize, StorageError> {
+        let (mut known, mut unknown) = (0, run.len());
+        while known < unknown {
+            let middle = known + (unknown - known) / 2;
+            if self.place(&run[middle].hash(), storage)? == Place::Unknown {
+                unknown = middle;
+            } else {
+                known = middle + 1;
+            }
+        }
+        Ok(known)
+    }
+
+    fn place<S: Storage>(&self, hash: &BlockHash, storage: &S) -> Result<Place, StorageError> {
+        if let Some(side) = self.sides.get(hash) {
+            return Ok(Place::Side(side.height));
+        }
+        let tip = storage.tip();
+        if *hash == tip.hash {
+            return Ok(Place::Best(tip.height));
+        }
+        Ok(storage.height_of(hash)?.map_or(Place::Unknown, Place::Best))
+    }
+
+    /// Walks from a known block down to the best chain: the common ancestor, and the side blocks above it, lowest first.
+    fn path_down<S: Storage>(&self, from: Tip, storage: &S) -> Result<(Tip, Vec<BlockHash>), StorageError> {
+        let mut path = Vec::new();
+        let mut at = from;
+        while let Some(side) = self.sides.get(&at.hash) {
+            path.push(at.hash);
+            let height = Height(side.height.0.saturating_sub(1));
+            at = Tip { height, hash: side.parent };
+        }
+        path.reverse();
+        if storage.hash_at(at.height)? != Some(at.hash) {
+            let what = format!("side block {} does not lead down to the best chain", from.hash);
+            return Err(StorageError::Damaged(what.into()));
+        }
+        Ok((at, path))
+    }
+
+    /// Takes over what a successful commit has made true: blocks that entered the best chain or were given up are no side
+    /// blocks any more, others have become side blocks (parents before children).
+    pub fn note(&mut self, gone: &[BlockHash], come: Vec<SideBlock>) {
+        for hash in gone {
+            self.remove(hash);
+        }
+        for side in come {
+            self.insert(side);
+        }
+    }
+
+    /// Which side blocks to give up when `come` are added and `gone` leave, so that the limits hold: the lowest tips first,
+    /// each before its parent.
+    #[must_use]
+    pub fn overflow(&self, gone: &[BlockHash], come: &[SideBlock]) -> Vec<BlockHash> {
+        let bytes = self.bytes + come.iter().map(|side| side.bytes).sum::<u64>();
+        let might = bytes > MAX_SIDE_BYTES
+            || self.sides.len() + come.len() > MAX_SIDE_BLOCKS
+            || self.leaves.len() + come.len() > MAX_SIDE_BRANCHES;
+        if !might {
+            return Vec::new();
+        }
+        let mut after = Self::new(self.ordered());
+        after.note(gone, come.to_vec());
+        let mut given_up = Vec::new();
+        while after.leaves.len() > MAX_SIDE_BRANCHES
+            || after.bytes > MAX_SIDE_BYTES
+            || after.sides.len() > MAX_SIDE_BLOCKS
+        {
+            let Some((_, Reverse(hash))) = after.leaves.first().copied() else { break };
+            after.remove(&hash);
+            given_up.push(hash);
+        }
+        given_up
+    }
+
+    /// The side blocks with heights above `low` and up to `high`.
+    pub fn hashes_above(&self, low: Height, high: Height) -> impl Iterator<Item = &SideBlock> {
+        self.sides.values().filter(move |side| side.height > low && side.height <= high)
+    }
+
+    /// All side blocks, parents before children.
+    fn ordered(&self) -> Vec<SideBlock> {
+        let mut all: Vec<SideBlock> = self.sides.values().copied().collect();
+        all.sort_by_key(|side| (side.height, side.hash));
+        all
+    }
+
+    /// The kept branches, highest first.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn branches<S: Storage>(&self, storage: &S) -> Result<Vec<Branch>, StorageError> {
+        let branch = |&(height, Reverse(hash)): &(Height, Reverse<BlockHash>)| {
+            let tip = Tip { height, hash };
+            let (fork, _) = self.path_down(tip, storage)?;
+            let parked = self.sides.get(&hash).is_some_and(|side| side.parked);
+            Ok(Branch { tip, fork, parked })
+        };
+        self.leaves.iter().rev().map(branch).collect()
+    }
+
+    fn insert(&mut self, side: SideBlock) {
+        if self.sides.insert(side.hash, side).is_some() {
+            return;
+        }
+        self.bytes += side.bytes;
+        if !self.children.contains_key(&side.hash) {
+            self.leaves.insert((side.height, Reverse(side.hash)));
+        }
+        *self.children.entry(side.parent).or_insert(0) += 1;
+        if let Some(parent) = self.sides.get(&side.parent) {
+            self.leaves.remove(&(parent.height, Reverse(parent.hash)));
+        }
+    }
+
+    fn remove(&mut self, hash: &BlockHash) {
+        let Some(side) = self.sides.remove(hash) else { return };
+        self.bytes -= side.bytes;
+        self.leaves.remove(&(side.height, Reverse(side.hash)));
+        let Some(count) = self.children.get_mut(&side.parent) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.children.remove(&side.parent);
+            if let Some(parent) = self.sides.get(&side.parent) {
+                self.leaves.insert((parent.height, Reverse(parent.hash)));
+            }
+        }
+    }
+}
+
+/// A run of one block has no pair to judge.
+fn one_block_is_a_run(error: RuleError) -> Result<Tip, RuleError> {
+    match error {
+        RuleError::NoBlocks => Ok(super::genesis::tip()),
+        other => Err(other),
+    }
+}
+
+/// What the tree keeps of a block that is or becomes a side block.
+#[must_use]
+pub fn side_block(block: &CheckedBlock, parked: bool) -> SideBlock {
+    SideBlock {
+        hash: block.hash(),
+        parent: block.parent(),
+        height: block.height(),
+        bytes: block.block().body_bytes() as u64,
+        parked,
+    }
+}
+
+/// The further rounds in which a staged branch of `count` blocks is read back and verified before it is switched in: none,
+/// one or two, as the tutorial's one to three rounds with the first always made in full. Each is a span of places.
+#[must_use]
+pub fn further_rounds(count: u64, rng: &mut impl Rng) -> Vec<Range<u64>> {
+    let rounds = rng.random_range(0..=2);
+    let span = SPAN_BLOCKS.min(count);
+    (0..rounds)
+        .map(|_| {
+            let start = rng.random_range(0..=count - span);
+            start..start + span
+        })
+        .collect()
+}

@@ -247,6 +247,26 @@ pub fn check_alone(block: Block, now: UnixTime) -> Result<CheckedBlock, RuleErro
     Ok(CheckedBlock::trusted(block, hash))
 }
 
+/// As [`check_alone`], for a block whose body was judged and whose root was just computed from it.
+///
+/// # Errors
+/// The first rule that the header breaks.
+pub(crate) fn check_derived(block: Block, now: UnixTime) -> Result<CheckedBlock, RuleError> {
+    time_is_not_ahead(block.header.time, now)?;
+    let hash = block.header.hash();
+    Ok(CheckedBlock::trusted(block, hash))
+}
+
+/// Judges the numbers of a header that did not come as JSON.
+///
+/// # Errors
+/// The number that JavaScript could not count.
+pub fn check_numbers(index: u64, time: u64) -> Result<(), RuleError> {
+    index_is_exact(index)?;
+    time_is_exact(time)?;
+    Ok(())
+}
+
 /// Judges a body before it has a header: what mining asks first.
 ///
 /// # Errors

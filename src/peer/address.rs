@@ -1,0 +1,151 @@
+//! A peer's address as people write it: `ws://host:port`, and the tutorial's `ws:host:port`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use url::{Host, Url};
+
+/// Where a peer listens. Two spellings of one host and port are equal; two names of one machine are not.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PeerAddress {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no peer address.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum AddressError {
+    /// Not a URL.
+    #[error("{got:?} is not an address like ws://host:6005 ({why})")]
+    NotAnAddress {
+        /// The text, cut.
+        got: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// Another scheme.
+    #[error("{got:?} does not begin with ws://; links are WebSockets")]
+    Scheme {
+        /// The text, cut.
+        got: String,
+    },
+    /// TLS, which this node does not speak yet.
+    #[error("{got:?} asks for TLS, which this node does not speak; use ws:// inside a private network")]
+    Tls {
+        /// The text, cut.
+        got: String,
+    },
+    /// More than host and port.
+    #[error("{got:?} has more than a host and a port; write ws://host:6005")]
+    Extras {
+        /// The text, cut.
+        got: String,
+    },
+}
+
+impl PeerAddress {
+    /// The address of a host and port.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+        Self { host, port }
+    }
+
+    /// The host: a name, an IPv4 address, or an IPv6 address in brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for PeerAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let got = || text.chars().take(100).collect::<String>();
+        let url = Url::parse(text.trim())
+            .map_err(|error| AddressError::NotAnAddress { got: got(), why: error.to_string() })?;
+        match url.scheme() {
+            "ws" => {}
+            "wss" => return Err(AddressError::Tls { got: got() }),
+            _ => return Err(AddressError::Scheme { got: got() }),
+        }
+        let bare = url.username().is_empty()
+            && url.password().is_none()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !bare {
+            return Err(AddressError::Extras { got: got() });
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => format!("[{address}]"),
+            None => return Err(AddressError::NotAnAddress { got: got(), why: "no host".into() }),
+        };
+        match url.port_or_known_default() {
+            Some(port) if port != 0 => Ok(Self { host, port }),
+            _ => Err(AddressError::NotAnAddress { got: got(), why: "no port".into() }),
+        }
+    }
+}
+
+impl TryFrom<String> for PeerAddress {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PeerAddress> for String {
+    fn from(address: PeerAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ws://{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tutorials_way_and_urls_mean_the_same() {
+        for text in ["ws:localhost:6006", "ws://localhost:6006", "ws://localhost:6006/", " WS://LOCALHOST:6006 "] {
+            assert_eq!(text.parse(), Ok(PeerAddress::new("localhost", 6006)), "{text}");
+        }
+        assert_eq!("ws://[::1]:6005".parse(), Ok(PeerAddress::new("::1", 6005)));
+        assert_eq!("ws://host".parse(), Ok(PeerAddress::new("host", 80)), "the WebSocket scheme's own port");
+        assert_eq!(PeerAddress::new("::1", 6005).to_string(), "ws://[::1]:6005");
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        let refused = |text: &str| text.parse::<PeerAddress>().expect_err(text);
+        assert!(matches!(refused("wss://host:1"), AddressError::Tls { .. }));
+        for text in ["http://host:1", "file:///etc/passwd", "localhost:6006", "gopher://x", "javascript:alert(1)"] {
+            assert!(matches!(refused(text), AddressError::Scheme { .. }), "{text}");
+        }
+        for text in ["ws://u@host:1", "ws://u:p@host:1", "ws://host:1/x", "ws://host:1/?a", "ws://host:1/#a"] {
+            assert!(matches!(refused(text), AddressError::Extras { .. }), "{text}");
+        }
+        for text in ["", "host", "ws:", "ws://", "ws://host:0", "ws://host:99999", "ws://ho st:1", "6006"] {
+            assert!(matches!(refused(text), AddressError::NotAnAddress { .. }), "{text}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The address book: which peers to dial, and when.
+//!
+//! Owns the known addresses, their origin and the backoff of each. Refuses to know sockets and clocks: time and randomness
+//! are arguments. An address that an operator named is redialled for ever; one that a peer told us is a spare that is
+//! dialled only while no link is up.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+use super::address::PeerAddress;
+use super::limits::{MAX_LEARNED, MAX_OUTBOUND};
+use super::message::NodeId;
+use crate::ledger::chain::Origin;
+use crate::ledger::outbox::Millis;
+
+/// The first wait after a failure: a peer that is just being restarted is back in about this time.
+const FIRST_WAIT: Millis = 250;
+
+/// The longest wait after failures: a peer that comes back after a week is linked within this time.
+const LONGEST_WAIT: Millis = 30_000;
+
+/// How an address came into the book.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// By `--peer`, `/addPeers` or the configuration.
+    Configured,
+    /// From another peer.
+    Learned,
+}
+
+/// What a known address is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Not before this time.
+    Waiting(Millis),
+    /// A dial is under way.
+    Dialling,
+    /// A link is up, by our dial.
+    Linked,
+    /// It is this very node: never dialled.
+    Oneself,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    source: Source,
+    state: State,
+    /// Failures since the last link.
+    failures: u32,
+    /// The node that answered there last.
+    node: Option<NodeId>,
+}
+
+/// The known addresses.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: BTreeMap<PeerAddress, Entry>,
+}
+
+/// The book as it is kept on disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Page {
+    /// Every address with how it came.
+    pub addresses: Vec<Line>,
+}
+
+/// A line of a [`Page`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// The address.
+    pub address: PeerAddress,
+    /// How it came.
+    pub source: Source,
+}
+
+impl Book {
+    /// Adds an address; a configured one stays configured. Answers whether the book changed.
+    pub fn add(&mut self, address: PeerAddress, source: Source, now: Millis) -> bool {
+        if let Some(entry) = self.entries.get_mut(&address) {
+            let raised = source == Source::Configured && entry.source != Source::Configured;
+            if raised {
+                entry.source = source;
+            }
+            if source == Source::Configured && matches!(entry.state, State::Waiting(_)) {
+                // The operator says it again: try now.
+                entry.state = State::Waiting(now);
+            }
+            return raised;
+        }
+        if source == Source::Learned && self.learned() >= MAX_LEARNED {
+            return false;
+        }
+        self.entries.insert(address, Entry { source, state: State::Waiting(now), failures: 0, node: None });
+        true
+    }
+
+    /// Takes an address out. Answers whether it was there.
+    pub fn remove(&mut self, address: &PeerAddress) -> bool {
+        self.entries.remove(address).is_some()
+    }
+
+    fn learned(&self) -> usize {
+        self.entries.values().filter(|entry| entry.source == Source::Learned).count()
+    }
+
+    /// How far a peer at this address is trusted.
+    #[must_use]
+    pub fn origin(&self, address: &PeerAddress) -> Origin {
+        match self.entries.get(address) {
+            Some(Entry { source: Source::Configured, .. }) => Origin::Trusted,
+            _ => Origin::Stranger,
+        }
+    }
+
+    /// The addresses to dial now; each counts as being dialled from here on. `linked` tells which nodes have a link already,
+    /// by whoever's dial, and `links` how many links there are in all.
+    pub fn due(&mut self, now: Millis, links: usize, linked: impl Fn(NodeId) -> bool) -> Vec<PeerAddress> {
+        let busy = |entry: &&Entry| matches!(entry.state, State::Dialling | State::Linked);
+        let mut room = MAX_OUTBOUND.saturating_sub(self.entries.values().filter(busy).count());
+        let mut due = Vec::new();
+        for wanted in [Source::Configured, Source::Learned] {
+            if wanted == Source::Learned && links > 0 {
+                break;
+            }
+            for (address, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.source == wanted) {
+                let ready = matches!(entry.state, State::Waiting(at) if at <= now);
+                if !ready || room == 0 || entry.node.is_some_and(&linked) {
+                    continue;
+                }
+                entry.state = State::Dialling;
+                room -= 1;
+                due.push(address.clone());
+            }
+        }
+        due
+    }
+
+    /// The dial led to a link.
+    pub fn linked(&mut self, address: &PeerAddress) {
+        if let Some(entry) = self.entries.get_mut(address) {
+            entry.state = State::Linked;
+        }
+    }
+
+    /// The peer at this address has said which node it is: the link works.
+    pub fn introduced(&mut self, address: &PeerAddress, node: Option<NodeId>) {
+        if let Some(entry) = self.entries.get_mut(address) {
+            entry.failures = 0;
+            entry.node = node;
+        }
+    }
+
+    /// It is this very node.
+    pub fn oneself(&mut self, address: &PeerAddress) {
+        if let Some(entry) = self.entries.get_mut(address) {
+            entry.state = State::Oneself;
+        }
+    }
+
+    /// The dial failed, or the link ended: again after a wait that doubles each time, shortened at random by up to half so
+    /// that nodes which lost each other do not come back in step.
+    pub fn lost(&mut self, address: &PeerAddress, now: Millis, rng: &mut impl Rng) {
+        let Some(entry) = self.entries.get_mut(address) else { return };
+        if entry.state == State::Oneself {
+            return;
+        }
+        let wait = (FIRST_WAIT << entry.failures.min(16)).min(LONGEST_WAIT);
+        entry.failures = entry.failures.saturating_add(1);
+        entry.state = State::Waiting(now + rng.random_range(wait / 2..=wait));
+    }
+
+    /// Addresses that have answered with a link, to tell other peers.
+    #[must_use]
+    pub fn worth_telling(&self) -> Vec<String> {
+        let linked = self.entries.iter().filter(|(_, entry)| entry.state == State::Linked);
+        linked.map(|(address, _)| address.to_string()).take(super::limits::MAX_ADDRESSES).collect()
+    }
+
+    /// The node that answered at an address last.
+    #[must_use]
+    pub fn node(&self, address: &PeerAddress) -> Option<NodeId> {
+        self.entries.get(address)?.node
+    }
+
+    /// Addresses without a link, with their failures so far, for people.
+    pub fn unlinked(&self) -> impl Iterator<Item = (&PeerAddress, Source, u32)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::Waiting(_) | State::Dialling))
+            .map(|(address, entry)| (address, entry.source, entry.failures))
+    }
+
+    /// The book as it is kept on disk.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        let line = |(address, entry): (&PeerAddress, &Entry)| Line { address: address.clone(), source: entry.source };
+        Page { addresses: self.entries.iter().map(line).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn address(port: u16) -> PeerAddress {
+        PeerAddress::new("127.0.0.1", port)
+    }
+
+    fn nobody(_: NodeId) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_lost_peer_is_redialled_with_doubling_waits_that_differ() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut book = Book::default();
+        assert!(book.add(address(1), Source::Configured, 0));
+        assert_eq!(book.due(0, 0, nobody), [address(1)]);
+        assert_eq!(book.due(0, 0, nobody), [], "it is being dialled");
+        let mut now = 0;
+        for failures in 0..12 {
+            book.lost(&address(1), now, &mut rng);
+            let longest = (250u64 << failures).min(30_000);
+            assert_eq!(book.due(now + longest / 2 - 1, 0, nobody), [], "too early after {failures} failures");
+            assert_eq!(book.due(now + longest, 0, nobody), [address(1)], "after {failures} failures");
+            now += longest;
+        }
+        book.linked(&address(1));
+        book.introduced(&address(1), Some(NodeId(5)));
+        book.lost(&address(1), now, &mut rng);
+        assert_eq!(book.due(now + 250, 0, nobody), [address(1)], "a link that worked resets the wait");
+    }
+
+    #[test]
+    fn a_node_that_is_linked_already_or_is_oneself_is_not_dialled() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let mut book = Book::default();
+        book.add(address(1), Source::Configured, 0);
+        book.due(0, 0, nobody);
+        book.introduced(&address(1), Some(NodeId(5)));
+        book.lost(&address(1), 0, &mut rng);
+        assert_eq!(book.due(60_000, 1, |node| node == NodeId(5)), []);
+        assert_eq!(book.due(60_000, 0, nobody), [address(1)]);
+        book.oneself(&address(1));
+        book.lost(&address(1), 60_000, &mut rng);
+        assert_eq!(book.due(u64::MAX, 0, nobody), []);
+    }
+
+    #[test]
+    fn learned_addresses_are_spares() {
+        let mut book = Book::default();
+        assert!(book.add(address(1), Source::Learned, 0));
+        assert!(!book.add(address(1), Source::Learned, 0));
+        assert_eq!(book.origin(&address(1)), Origin::Stranger);
+        assert_eq!(book.due(0, 1, nobody), [], "a link is up");
+        assert_eq!(book.due(0, 0, nobody), [address(1)]);
+        assert!(book.add(address(1), Source::Configured, 0), "the operator names it");
+        assert_eq!(book.origin(&address(1)), Origin::Trusted);
+        for port in 2..=10_000 {
+            book.add(address(port), Source::Learned, 0);
+        }
+        assert_eq!(book.entries.len(), 1 + MAX_LEARNED);
+    }
+
+    #[test]
+    fn no_more_are_dialled_than_links_are_allowed() {
+        let mut book = Book::default();
+        for port in 1..=40 {
+            book.add(address(port), Source::Configured, 0);
+        }
+        assert_eq!(book.due(0, 0, nobody).len(), MAX_OUTBOUND);
+        assert_eq!(book.due(0, 0, nobody).len(), 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! Bounds of the peer protocol, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes of the first message of a stranger: QUERY_LAST and HELLO are far smaller.
+pub const MAX_FIRST_MESSAGE: usize = 64 * 1024;
+
+/// Bytes of an unasked message of a peer that has not said HELLO: one full block as doubly escaped JSON.
+pub const MAX_UNASKED_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// Bytes of a whole chain as one text message: what the tutorial's `ws` library accepts, and so the most that we ask for or
+/// send.
+pub const MAX_CHAIN_MESSAGE: usize = 100 * 1024 * 1024;
+
+/// Chains that tutorial peers may send us at the same time: each can take four times its size while it is judged.
+pub const MAX_CHAINS_ASKED: usize = 2;
+
+/// Bytes of blocks in one native frame. A body has at most 1 MiB, so one block always fits beside its overhead.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Blocks in one native frame: bounds the work on one frame when blocks are tiny.
+pub const MAX_BATCH_BLOCKS: usize = 4_000;
+
+/// Bytes of a native frame: a batch, the entry lengths of a body with many entries, and the frame's own fields.
+pub const MAX_NATIVE_FRAME: usize = 2 * MAX_BATCH_BYTES;
+
+/// Batches that may be on their way or waiting to be written while a branch is fetched.
+/// Together they stay below [`SESSION_QUEUE_BYTES`], so that they never wait in vain for room.
+pub const BATCHES_IN_FLIGHT: u32 = 3;
+
+/// Hashes in a locator: a chain of 2^53 blocks needs 10 recent ones, 53 doubling steps and genesis.
+pub const MAX_LOCATOR: usize = 70;
+
+/// Addresses in one frame.
+pub const MAX_ADDRESSES: usize = 64;
+
+/// Addresses in the book that nobody configured: beyond this new ones are not remembered.
+pub const MAX_LEARNED: usize = 256;
+
+/// Messages that may wait for one peer to read them; then it is told only the tip.
+pub const SESSION_QUEUE: usize = 256;
+
+/// Bytes that may wait for one peer to read them; then it is told only the tip. A single larger message, a whole chain for
+/// a tutorial peer, is let through when nothing else waits.
+pub const SESSION_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Links that others may open to us.
+pub const MAX_INBOUND: usize = 64;
+
+/// Links that we open.
+pub const MAX_OUTBOUND: usize = 16;
+
+/// Links from one address that is not loopback.
+pub const MAX_PER_ADDRESS: usize = 8;
+
+/// From the open socket to the upgraded link.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A link on which nothing was heard for this long is pinged.
+pub const PING_AFTER: Duration = Duration::from_secs(20);
+
+/// A link on which nothing was heard for this long, not even an answer to a ping, is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A message that has begun must be whole after this long.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A peer that we fetch a branch from must send the next part within this time.
+pub const SYNC_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A peer that does not read what we send for this long is dropped.
+pub const LAG_TIMEOUT: Duration = Duration::from_secs(30);
