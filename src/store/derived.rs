@@ -236,13 +236,13 @@ impl Derived {
         }
     }
 
-    /// Goes down from a block that is known again: its parent's hash is known by it, and with luck the parent is kept.
+    /// Goes down from a block that is known again as far as the chain below is not what it follows: that is lost, or a kept
+    /// block, or a guess that was wrong about what damage had taken.
     fn reconnect(&self, view: &View, above: Height, mut parent: BlockHash) {
         let mut height = above;
-        while let Some(below) = height.0.checked_sub(1).map(Height) {
-            match self.shared.entry(view, below) {
-                Ok(Some(entry)) if entry.hash == BlockHash::ZERO => {}
-                _ => return,
+        while let Some(below) = height.0.checked_sub(1).filter(|below| *below > 0).map(Height) {
+            if matches!(self.shared.entry(view, below), Ok(Some(entry)) if entry.hash == parent) {
+                return;
             }
             let kept = self.shared.sides.write().unwrap_or_else(PoisonError::into_inner).remove(&parent);
             let Some(kept) = kept else {

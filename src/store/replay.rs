@@ -30,7 +30,7 @@ const GATHERED: usize = 8192;
 /// The fewest bytes that a block takes in the log.
 const LEAST: u64 = (RECORD_HEADER + BLOCK_MIN) as u64;
 
-/// Bytes that a group counts for which is missing without a trace.
+/// Bytes that groups count for which are missing without a trace.
 const UNSEEN: u64 = 64 << 20;
 
 /// Blocks of one staged file that are believed in when the file itself is gone.
@@ -188,6 +188,7 @@ impl<'r> Replay<'r> {
             end = Some((*id, stopped));
         }
         self.flush()?;
+        self.take_back()?;
         self.cut_end(&logs)?;
         self.remove_unadopted()?;
 
@@ -281,7 +282,9 @@ impl<'r> Replay<'r> {
                     self.group(id, *effects, sequence, end)?;
                     continue;
                 }
-                Step::Group { effects, start, fork, .. } => (start, Some((effects, fork))),
+                Step::Group { effects, start, fork, sequence, end, .. } => {
+                    (start, Some((effects, fork, sequence, end)))
+                }
                 Step::Broken => (walk.at(), None),
             };
             let more = walk.skip_to_group(self.expected).map_err(|error| self.failed(error))?;
@@ -295,19 +298,25 @@ impl<'r> Replay<'r> {
             self.flush()?;
             self.damage(id, start, next - start, "a group is not what was written");
             match broken {
-                // Its header says how much of the chain is in doubt.
-                Some((effects, fork)) => {
+                // Its header says how much of the chain is in doubt, if no other group is among what is broken.
+                Some((effects, fork, sequence, end)) => {
                     self.doubt.floor = self.doubt.floor.min(fork.map_or(u64::MAX, |fork| fork.0));
+                    if end != next || sequence != self.expected {
+                        self.doubt.bytes += next - start;
+                    }
+                    self.expected = self.expected.max(sequence.saturating_add(1));
+                    self.after_damage = end != next;
                     self.salvage(effects.blocks);
                 }
                 None => {
                     let group = walk.headless(start, next, self.expected).map_err(|error| self.failed(error))?;
                     let (effects, whole) = Effects::read(id, &group);
-                    if whole {
-                        // All is there but the header.
+                    if whole && more {
+                        // All is there but the header: its records reach to the next group.
                         self.group(id, effects, self.expected, next)?;
                     } else {
-                        self.doubt.bytes += next - start;
+                        // What a segment lost at its end cannot be measured.
+                        self.doubt.bytes += if more { next - start } else { UNSEEN };
                         self.salvage(effects.blocks);
                     }
                 }
@@ -473,7 +482,12 @@ impl<'r> Replay<'r> {
         if self.doubt.bytes == 0 {
             return known;
         }
-        known.min(fork.height.0.saturating_sub((self.doubt.bytes + staged) / LEAST + 1))
+        // A lost record may have adopted a branch, of which the end may be lost, too, or all.
+        let gaps = self.found.windows(2).any(|pair| pair[0].id + 1 != pair[1].id);
+        let bytes = self.doubt.bytes + staged + if gaps { UNSEEN } else { 0 };
+        let branches = self.salvaged.values().filter(|arrival| !self.adopted.contains(&arrival.place.segment));
+        let lowest = branches.map(|arrival| arrival.outline.height.0.saturating_sub(1)).min().unwrap_or(known);
+        known.min(lowest).min(fork.height.0.saturating_sub(bytes / LEAST + 1))
     }
 
     /// Takes the blocks of staged branches that nothing has adopted so far among those that the chain may lead to.
@@ -516,6 +530,22 @@ impl<'r> Replay<'r> {
     }
 
     // ---- After.
+
+    /// Undoes in `heights` what groups have done that are not in the log any more, or never were.
+    fn take_back(&mut self) -> Result<(), Stop> {
+        let shared = Arc::clone(&self.derived.shared);
+        let departures = shared.view().epoch.departures();
+        if departures.is_empty() {
+            return Ok(());
+        }
+        for (fork, left) in departures.into_iter().rev() {
+            let written = shared.positions.write(fork + 1, left.into_iter());
+            written.map_err(|error| self.failed(error))?;
+        }
+        // The files that say so may be replaced from now on.
+        self.saved.clear();
+        shared.positions.sync().map_err(|error| Stop::Open(OpenError::io(&self.dir.join("heights"))(error)))
+    }
 
     /// Cuts off an unfinished group, and keeps it for people.
     fn cut_end(&mut self, logs: &Logs) -> Result<(), Stop> {

@@ -63,6 +63,17 @@ impl Epoch {
         next
     }
 
+    /// What left by the end of this epoch, of the next, and so on.
+    pub(super) fn departures(&self) -> Vec<(u64, Vec<Entry>)> {
+        let mut departures = Vec::new();
+        let mut epoch = self;
+        while let Some((departure, next)) = epoch.end.get() {
+            departures.push((departure.fork, departure.left.clone()));
+            epoch = next;
+        }
+        departures
+    }
+
     /// The entry that a height had in this epoch, if it has lost it since.
     fn lost_since(&self, height: u64) -> Option<Entry> {
         let mut epoch = self;
