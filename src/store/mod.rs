@@ -12,6 +12,7 @@
 //! heights              derived: height -> place in the log
 //! index/CHECKPOINT     derived: up to where the log is applied; side blocks; outbox
 //! index/….run          derived: tables
+//! index/REBUILD        a mark: the derived files were found damaged, the next open makes them again
 //! index/….left         derived: what a reorg overwrote in heights, until the next checkpoint
 //! staging/             branches that are being collected
 //! cut/                 what was cut from the end of the log, for people

@@ -514,3 +514,43 @@ fn lost(height: Height) -> StorageError {
 fn not_a_block(place: Place) -> StorageError {
     damaged(format!("{} at {}: no block stands there", file_name(place.segment), place.offset))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u8) -> Entry {
+        Entry { hash: BlockHash([number; 32]), place: Place { segment: 1, offset: number.into(), len: 1 } }
+    }
+
+    #[test]
+    fn an_epoch_knows_what_was_lost_since_first() {
+        let first: Arc<Epoch> = Arc::default();
+        assert_eq!(first.lost_since(5), None);
+        let second = first.end(Departure { fork: 4, left: vec![entry(5), entry(6)] });
+        let third = second.end(Departure { fork: 3, left: vec![entry(14), entry(15), entry(16), entry(17)] });
+        for (height, from_first, from_second) in [
+            (3, None, None),
+            (4, Some(14), Some(14)),
+            (5, Some(5), Some(15)),
+            (6, Some(6), Some(16)),
+            (7, Some(17), Some(17)),
+        ] {
+            assert_eq!(first.lost_since(height), from_first.map(entry), "{height}");
+            assert_eq!(second.lost_since(height), from_second.map(entry), "{height}");
+            assert_eq!(third.lost_since(height), None, "{height}");
+        }
+        assert_eq!(first.lost_since(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_long_chain_of_epochs_is_freed_without_a_deep_stack() {
+        let first: Arc<Epoch> = Arc::default();
+        let mut last = Arc::clone(&first);
+        for _ in 0..200_000 {
+            last = last.end(Departure { fork: 0, left: Vec::new() });
+        }
+        drop(first);
+        assert_eq!(last.lost_since(1), None);
+    }
+}

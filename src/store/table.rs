@@ -337,16 +337,6 @@ impl Tables {
         Ok(pairs)
     }
 
-    /// All pairs of a table, sorted; for tests that compare tables.
-    #[cfg(test)]
-    pub(super) fn all(&self, table: Table) -> Vec<Pair> {
-        let mut pairs: BTreeSet<Pair> = self.read(table).active.clone();
-        pairs.extend(self.read(table).frozen.iter().flat_map(|frozen| frozen.pairs.clone()));
-        let runs = Arc::clone(&self.read(table).runs);
-        pairs.extend(runs.iter().flat_map(|run| RunReader::new(run).map(|pair| pair.expect("a good run"))));
-        pairs.into_iter().collect()
-    }
-
     fn path(&self, id: u64) -> PathBuf {
         self.dir.join(name(id))
     }
@@ -666,5 +656,100 @@ impl Iterator for Merge<'_> {
                 return Some(Ok(found));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::RealDisk;
+    use super::*;
+
+    fn tables(dir: &tempfile::TempDir) -> Tables {
+        Tables::new(Arc::new(RealDisk), dir.path().to_owned())
+    }
+
+    /// Numbers spread like the first bytes of hashes, the same in every run.
+    fn key(number: u64) -> u64 {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(number.to_le_bytes());
+        pair(&digest).0
+    }
+
+    #[test]
+    fn pairs_are_found_in_memory_on_their_way_and_in_runs() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let tables = tables(&dir);
+        for batch in 0..20 {
+            tables.insert(Table::Heights, (batch * 600..(batch + 1) * 600).map(|number| (key(number), number)));
+            if batch % 3 != 2 {
+                tables.freeze();
+            }
+            if batch % 3 == 0 {
+                tables.flush().expect("writes");
+            }
+            while batch % 5 == 4 && tables.merge_some(&mut || {}).expect("merges") {}
+        }
+        assert!(tables.refs()[0].len() < 8, "{:?}", tables.refs()[0]);
+        for number in 0..12_000 {
+            assert_eq!(tables.find(Table::Heights, key(number)).expect("reads"), [number]);
+            assert_eq!(tables.find(Table::Heights, key(number) ^ 1).expect("reads"), [0; 0]);
+            assert_eq!(tables.find(Table::Keys, key(number)).expect("reads"), [0; 0]);
+        }
+        tables.freeze();
+        tables.flush().expect("writes");
+        assert_eq!(tables.check().expect("is good"), 12_000);
+        let again = Tables::open(Arc::new(RealDisk), dir.path().to_owned(), &tables.refs(), tables.next_run());
+        let again = again.expect("opens");
+        for number in (0..12_000).step_by(7) {
+            assert_eq!(again.find(Table::Heights, key(number)).expect("reads"), [number]);
+        }
+    }
+
+    #[test]
+    fn keys_that_somebody_has_chosen_are_found_too() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let tables = tables(&dir);
+        // All crowded at one end, with one key that has more values than a page, and both ends of the range.
+        let crowd: Vec<Pair> = (0..3000).map(|number| (u64::MAX - number / 2, number)).collect();
+        let many: Vec<Pair> = (0..1000).map(|number| (7, number)).collect();
+        tables.insert(Table::Keys, crowd.iter().chain(&many).copied().chain([(0, 5), (u64::MAX, 9000)]));
+        tables.freeze();
+        tables.flush().expect("writes");
+        assert_eq!(tables.find(Table::Keys, 7).expect("reads"), (0..1000).collect::<Vec<_>>());
+        assert_eq!(tables.find(Table::Keys, 0).expect("reads"), [5]);
+        assert_eq!(tables.find(Table::Keys, u64::MAX).expect("reads"), [0, 1, 9000]);
+        for number in 1..1500 {
+            let found = tables.find(Table::Keys, u64::MAX - number).expect("reads");
+            assert_eq!(found, [2 * number, 2 * number + 1]);
+        }
+        for missing in [1, 6, 8, u64::MAX / 2, u64::MAX - 1500] {
+            assert_eq!(tables.find(Table::Keys, missing).expect("reads"), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn runs_at_least_double_from_one_to_the_next() {
+        for (sizes, due) in [
+            (vec![], 0),
+            (vec![5], 1),
+            (vec![5, 5], 2),
+            (vec![10, 5], 1),
+            (vec![9, 5], 2),
+            (vec![100, 9, 5], 2),
+            (vec![27, 9, 5], 3),
+        ] {
+            assert_eq!(runs_to_merge(&sizes), due, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_writer_adds_between_two_checkpoints_does_not_stay_in_memory() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let tables = tables(&dir);
+        for chunk in 0..20 {
+            tables.insert(Table::Heights, (0..16_384).map(|number| (key(chunk * 16_384 + number), number)));
+            tables.spill(Table::Heights).expect("writes");
+            assert!(tables.in_memory() <= SPILL, "{} pairs", tables.in_memory());
+        }
+        assert_eq!(tables.find(Table::Heights, key(3)).expect("reads"), [3]);
     }
 }

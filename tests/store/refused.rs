@@ -119,10 +119,12 @@ fn change_header(path: &Path, at: usize, field: &[u8]) {
     fs::write(path, bytes).expect("writes");
 }
 
+/// What a path is refused with.
+type Refusal = fn(std::path::PathBuf) -> OpenError;
+
 #[test]
 fn segments_that_are_not_ours_are_refused() {
-    let wanted = genesis::tip().hash;
-    let change: [(fn(&Path), fn(std::path::PathBuf) -> OpenError); 3] = [
+    let cases: [(fn(&Path), Refusal); 3] = [
         (|path| change_header(path, 8, &9u32.to_le_bytes()), |path| OpenError::Newer { path, found: 9, known: 1 }),
         (
             |path| change_header(path, 24, &[7; 32]),
@@ -133,7 +135,7 @@ fn segments_that_are_not_ours_are_refused() {
             |path| OpenError::Foreign { path, found: "it does not begin as a segment of the log".to_owned() },
         ),
     ];
-    for (change, error) in change {
+    for (change, error) in cases {
         let dir = TempDir::new().expect("a folder");
         with_three_blocks(dir.path());
         let path = dir.path().join("log/00000001.seg");
@@ -141,7 +143,7 @@ fn segments_that_are_not_ours_are_refused() {
         // Without an index, so that nothing says where the log ended.
         fs::remove_dir_all(dir.path().join("index")).expect("removes");
         let before = fs::read(&path).expect("is there");
-        assert_eq!(refused(dir.path()), error(path.clone()), "{wanted}");
+        assert_eq!(refused(dir.path()), error(path.clone()));
         assert_eq!(fs::read(&path).expect("is there"), before, "is left as it was");
     }
 }
