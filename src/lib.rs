@@ -1,4 +1,31 @@
 //! dolmen: one small blockchain node.
+//!
+//! It keeps a chain of text entries, shares it with its peers over WebSocket, and answers HTTP. This is the map of the
+//! crate, in the order in which a newcomer should read it:
+//!
+//! - [`ledger`]: what a block is, what is accepted, which chain is best, what is never lost. Pure.
+//! - [`peer`]: what nodes say to each other, and how they come to the same chain. Pure.
+//! - [`store`]: the chain on disk: a log that is the truth, and what is derived from it.
+//! - [`actors`]: who owns what moves, and who tells whom.
+//! - [`http`]: the routes.
+//! - [`node`]: all wiring; [`devnet`]: several nodes in one process.
+//! - [`config`], [`cli`], [`client`], [`signals`]: the rim.
+//!
+//! The layer rule: arrows point down only. `http` and `actors` use `store`, `peer` and `ledger`; `store` and `peer` use
+//! `ledger`; `ledger` knows nothing of the others. `ledger` and `peer` have no sockets, files, clocks, threads, actors or
+//! randomness of their own.
 
 pub mod ledger;
 pub mod peer;
+pub mod store;
+
+pub mod actors;
+pub mod http;
+
+pub mod devnet;
+pub mod node;
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod signals;

@@ -1,2 +1,5 @@
 //! Parse, run one command, exit code.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    dolmen::cli::run()
+}

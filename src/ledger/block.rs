@@ -155,6 +155,12 @@ impl Block {
     pub fn body_bytes(&self) -> usize {
         self.body.iter().map(String::len).sum()
     }
+
+    /// At most how many bytes the block takes in a compact form: its entries with a length each, and a header.
+    #[must_use]
+    pub fn compact_bytes(&self) -> usize {
+        self.body_bytes() + 3 * self.body.len() + 128
+    }
 }
 
 /// A block that obeys every rule that can be judged without its parent, with its hash.

@@ -179,6 +179,12 @@ impl Book {
         linked.map(|(address, _)| address.to_string()).take(super::limits::MAX_ADDRESSES).collect()
     }
 
+    /// The node that answered at an address last.
+    #[must_use]
+    pub fn node(&self, address: &PeerAddress) -> Option<NodeId> {
+        self.entries.get(address)?.node
+    }
+
     /// Addresses without a link, with their failures so far, for people.
     pub fn unlinked(&self) -> impl Iterator<Item = (&PeerAddress, Source, u32)> {
         self.entries

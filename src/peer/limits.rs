@@ -25,7 +25,8 @@ pub const MAX_BATCH_BLOCKS: usize = 4_000;
 pub const MAX_NATIVE_FRAME: usize = 2 * MAX_BATCH_BYTES;
 
 /// Batches that may be on their way or waiting to be written while a branch is fetched.
-pub const BATCHES_IN_FLIGHT: u32 = 4;
+/// Together they stay below [`SESSION_QUEUE_BYTES`], so that they never wait in vain for room.
+pub const BATCHES_IN_FLIGHT: u32 = 3;
 
 /// Hashes in a locator: a chain of 2^53 blocks needs 10 recent ones, 53 doubling steps and genesis.
 pub const MAX_LOCATOR: usize = 70;

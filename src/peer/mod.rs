@@ -3,14 +3,18 @@
 //! Owns the protocol, the address book and the sync state machine, all as plain data and plain structs. Refuses to know
 //! sockets, actors, clocks and storage: bytes and time come in, messages and intentions go out. Uses `ledger` only.
 //!
-//! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen nodes),
+//! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen nodes), [`assembly`] and [`incoming`] (from frames to judged messages),
 //! [`sync`] (state x event -> actions), [`address`], [`book`] (whom to dial, and when) and [`links`] (who is
 //! linked), [`limits`].
 
 pub mod limits;
 
+pub mod chain_text;
 pub mod message;
 pub mod native;
+
+pub mod assembly;
+pub mod incoming;
 
 pub mod sync;
 

@@ -27,6 +27,9 @@ use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
 /// Names a link of this node while it lives; later links have larger numbers.
 pub type LinkId = u64;
 
+/// Names one attempt to fetch a branch: results of an earlier one are told apart by it.
+pub type Ticket = u64;
+
 /// After a branch was refused without the peer's fault, or parked, this long passes before it is fetched from that peer again.
 const HOLD: Millis = 30_000;
 
@@ -77,15 +80,19 @@ pub enum Action {
     Stage {
         /// Who sent them.
         link: LinkId,
+        /// To be handed back with the result.
+        ticket: Ticket,
         /// Where the branch leaves our chain.
         fork: Tip,
         /// The next blocks and their parent; a parent equal to `fork` begins the branch anew.
         blocks: Blocks,
     },
-    /// Switch the staged branch in; [`Sync::imported`] takes the result.
+    /// Switch the staged branch in; [`Sync::switched`] takes the result.
     Switch {
         /// Who sent it.
         link: LinkId,
+        /// To be handed back with the result.
+        ticket: Ticket,
         /// How far the sender is trusted.
         origin: Origin,
     },
@@ -166,6 +173,7 @@ struct Serving {
 /// A branch that we fetch.
 #[derive(Debug)]
 struct Download {
+    ticket: Ticket,
     link: LinkId,
     target: Tip,
     step: Step,
@@ -196,6 +204,8 @@ pub struct Sync {
     links: BTreeMap<LinkId, Link>,
     download: Option<Download>,
     partial: Option<Partial>,
+    /// The ticket of the next download.
+    next_ticket: Ticket,
     now: Millis,
 }
 
@@ -380,7 +390,9 @@ impl Sync {
         let Some((link, target)) = self.links.iter().filter_map(wanted).reduce(better) else { return };
         let sent = locator(self.partial.map(|partial| partial.tip), view);
         actions.push(frame(link, Frame::Locate(sent.clone())));
-        self.download = Some(Download { link, target, step: Step::Locating { sent }, alive: now });
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.download = Some(Download { ticket, link, target, step: Step::Locating { sent }, alive: now });
     }
 
     fn located(&mut self, link: LinkId, common: Option<Tip>, tip: Tip, view: &impl View, actions: &mut Vec<Action>) {
@@ -435,19 +447,31 @@ impl Sync {
             actions.push(Action::Import { link, blocks: blocks.blocks, origin });
         } else {
             *staging += 1;
-            actions.push(Action::Stage { link, fork: *fork, blocks });
+            let ticket = download.ticket;
+            actions.push(Action::Stage { link, ticket, fork: *fork, blocks });
         }
     }
 
-    /// Blocks are staged up to `tip`, or could not be.
-    pub fn staged(&mut self, link: LinkId, result: Result<Tip, ImportError>, view: &impl View) -> Vec<Action> {
+    /// Blocks are staged up to a tip, or could not be. `None`: they do not continue what is staged.
+    pub fn staged(
+        &mut self,
+        link: LinkId,
+        ticket: Ticket,
+        result: Result<Option<Tip>, ImportError>,
+        view: &impl View,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let Some(download) = self.download.as_mut().filter(|download| download.link == link) else {
+        let Some(download) = self.download.as_mut().filter(|download| download.ticket == ticket) else {
             return actions;
         };
         let Step::Fetching { fork, tip, staging, .. } = &mut download.step else { return actions };
         match result {
-            Ok(at) => {
+            Ok(None) => {
+                // An earlier attempt got further than we knew when this one began: begin anew without it.
+                self.download = None;
+                self.spoil(&mut actions);
+            }
+            Ok(Some(at)) => {
                 *staging = staging.saturating_sub(1);
                 self.partial = Some(Partial { fork: *fork, tip: at });
                 download.alive = self.now;
@@ -457,7 +481,7 @@ impl Sync {
                     let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
                     download.step = Step::Switching;
                     self.partial = None;
-                    actions.push(Action::Switch { link, origin });
+                    actions.push(Action::Switch { link, ticket, origin });
                 }
             }
             Err(error) => {
@@ -469,7 +493,21 @@ impl Sync {
         actions
     }
 
-    /// A run of blocks was imported, or a staged branch switched in; `tip` is where it ends.
+    /// A staged branch was switched in, or could not be.
+    pub fn switched(
+        &mut self,
+        link: LinkId,
+        ticket: Ticket,
+        result: Result<&Imported, &ImportError>,
+        view: &impl View,
+    ) -> Vec<Action> {
+        if self.download.as_ref().is_some_and(|download| download.ticket == ticket) {
+            self.download = None;
+        }
+        self.outcome(link, view.tip(), result, view)
+    }
+
+    /// A run of blocks was imported; `tip` is where it ends.
     pub fn imported(
         &mut self,
         link: LinkId,
@@ -477,18 +515,25 @@ impl Sync {
         result: Result<&Imported, &ImportError>,
         view: &impl View,
     ) -> Vec<Action> {
-        let mut actions = Vec::new();
         let of_download = self.download.as_ref().is_some_and(|download| {
             download.link == link
-                && match &download.step {
-                    Step::Switching => true,
-                    Step::Fetching { small, .. } => *small && download.target == tip,
-                    Step::Locating { .. } => false,
-                }
+                && download.target == tip
+                && matches!(download.step, Step::Fetching { small: true, .. })
         });
         if of_download {
             self.download = None;
         }
+        self.outcome(link, tip, result, view)
+    }
+
+    fn outcome(
+        &mut self,
+        link: LinkId,
+        tip: Tip,
+        result: Result<&Imported, &ImportError>,
+        view: &impl View,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
         let now = self.now;
         match result {
             Ok(Imported::Unconnected) => {
@@ -592,7 +637,7 @@ impl Sync {
     pub fn updated(&mut self, update: &Update, view: &impl View) -> Vec<Action> {
         let mut actions = Vec::new();
         let grew = update.fork == update.old;
-        let bytes: usize = update.entered.iter().map(|block| block.block().body_bytes()).sum();
+        let bytes: usize = update.entered.iter().map(|block| block.block().compact_bytes()).sum();
         let tellable = grew && !update.entered.is_empty() && bytes <= SESSION_QUEUE_BYTES / 2;
         for (&id, link) in &mut self.links {
             let told = link.told.replace(update.new);
@@ -692,7 +737,7 @@ fn push(link: LinkId, update: &Update, actions: &mut Vec<Action>) {
     let mut blocks: Vec<SharedBlock> = Vec::new();
     let mut bytes = 0;
     for block in &update.entered {
-        let more = block.block().body_bytes();
+        let more = block.block().compact_bytes();
         if !blocks.is_empty() && (bytes + more > MAX_BATCH_BYTES || blocks.len() >= MAX_BATCH_BLOCKS) {
             let run = Blocks { after, blocks: std::mem::take(&mut blocks) };
             after = run.tip();

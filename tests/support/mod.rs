@@ -11,6 +11,9 @@ pub mod tutorial;
 /// An HTTP client.
 pub mod http;
 
+/// A node or a stand-in, driven alike.
+pub mod member;
+
 /// Waiting with a deadline.
 pub mod wait;
 

@@ -1,0 +1,451 @@
+//! ChainActor: the one writer. Owns the [`Keeper`] with the store, on an arbiter of its own.
+//!
+//! Translates messages into calls of the keeper and publishes changes. Mining is committed in groups: what stands in the
+//! mailbox is collected, and a flush that runs once the mailbox is empty makes one durable write of it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tracing::{error, info, warn};
+
+use super::clock::{self, Stopwatch};
+use super::peers::ChainChanged;
+use crate::ledger::chain::{Branch, ImportError, Origin};
+use crate::ledger::keeper::{Imported, Keeper, MineError, MineRequest, Mined, Staged, Update, Whereabouts as Place};
+use crate::ledger::storage::{Storage, StorageError, SubmissionId};
+use crate::ledger::{SharedBlock, Tip};
+use crate::store::{Snapshot, Store};
+
+/// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
+const MAILBOX: usize = 4096;
+
+// ---- Messages.
+
+/// Mine these entries into a block of their own. Answered once the block is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Mined, MineError>")]
+pub struct Mine(pub MineRequest);
+
+/// The end of the best chain.
+#[derive(Debug, Message)]
+#[rtype(result = "Tip")]
+pub struct GetTip;
+
+/// The best chain as it stands, to be read at leisure; never a copy. `None` once the node is stopping.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Snapshot>")]
+pub struct GetBlocks;
+
+/// Take a run of blocks, each the child of the one before.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Imported, ImportError>")]
+pub struct ImportBlocks {
+    /// The run.
+    pub blocks: Vec<SharedBlock>,
+    /// How far the sender is trusted.
+    pub origin: Origin,
+}
+
+/// Add blocks to the staged branch that begins at `fork`; begins it anew if their parent is `fork`. Answers where it ends
+/// now, or `None` if the blocks do not continue what is staged.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Tip>, ImportError>")]
+pub struct StageBlocks {
+    /// Where the branch leaves the best chain.
+    pub fork: Tip,
+    /// Parent of the first block.
+    pub after: Tip,
+    /// The blocks.
+    pub blocks: Vec<SharedBlock>,
+}
+
+/// Make the staged branch the best chain, if it still is better.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Imported, ImportError>")]
+pub struct SwitchBranch {
+    /// How far the sender is trusted.
+    pub origin: Origin,
+}
+
+/// Give the staged branch up.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct DropBranch;
+
+/// Where a submission is.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Place>, StorageError>")]
+pub struct Whereabouts(pub SubmissionId);
+
+/// The kept branches off the best chain.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Branch>, StorageError>")]
+pub struct GetBranches;
+
+/// Numbers for people.
+#[derive(Debug, Message)]
+#[rtype(result = "Stats")]
+pub struct GetStats;
+
+/// Answer to [`GetStats`].
+#[derive(Clone, Debug, MessageResponse)]
+pub struct Stats {
+    /// Submissions that wait to be mined again.
+    pub outbox: usize,
+    /// Blocks kept off the best chain.
+    pub side_blocks: usize,
+    /// Changes of the best chain in which blocks left, since the start.
+    pub reorgs: u64,
+    /// Why nothing more is written, if the store failed.
+    pub failed: Option<String>,
+}
+
+/// Tell this address of every change from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Subscribe(pub Recipient<ChainChanged>);
+
+/// Write what is left to write, and stop.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+/// Sent to oneself: commit what has been collected.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+// ---- The actor.
+
+/// A caller of [`Mine`] that waits for its block.
+type Waiting = (MineRequest, Option<OneshotSender<Result<Mined, MineError>>>);
+
+/// What has been collected since the last flush; shared with [`Queued`] on the same thread.
+type Queue = Rc<RefCell<Vec<Waiting>>>;
+
+/// The one writer.
+pub struct ChainActor {
+    /// `None` only after [`Close`].
+    keeper: Option<Keeper<Store>>,
+    queue: Queue,
+    subscribers: Vec<Recipient<ChainChanged>>,
+    /// The branch that a peer is sending.
+    staged: Option<Staged<<Store as Storage>::Staging>>,
+    /// Whether a timer for the outbox is running.
+    remine_scheduled: bool,
+    stopwatch: Stopwatch,
+    rng: StdRng,
+    reorgs: u64,
+    failed: Option<String>,
+}
+
+impl ChainActor {
+    /// The writer of this ledger.
+    #[must_use]
+    pub fn new(keeper: Keeper<Store>) -> Self {
+        Self {
+            keeper: Some(keeper),
+            queue: Queue::default(),
+            subscribers: Vec::new(),
+            staged: None,
+            remine_scheduled: false,
+            stopwatch: Stopwatch::start(),
+            rng: StdRng::from_rng(&mut rand::rng()),
+            reorgs: 0,
+            failed: None,
+        }
+    }
+
+    fn keeper(&mut self) -> Result<&mut Keeper<Store>, StorageError> {
+        self.keeper.as_mut().ok_or_else(closed)
+    }
+
+    /// Takes note of a storage error, loudly once.
+    fn note_failure(&mut self, error: &StorageError) {
+        let text = error.to_string();
+        if self.failed.as_ref() != Some(&text) {
+            error!(reason = %text, "store failed");
+        }
+        self.failed = Some(text);
+    }
+
+    /// Tells everybody of a change that has become durable.
+    fn publish(&mut self, update: Update, ctx: &mut Context<Self>) {
+        self.failed = None;
+        if update.depth() > 0 {
+            self.reorgs += 1;
+            info!(depth = update.depth(), fork = %update.fork.height, tip = %update.new, requeued = update.requeued, "reorg");
+        }
+        let update = Arc::new(update);
+        for subscriber in &self.subscribers {
+            // One message per durable write to an actor that never blocks: its mailbox cannot grow without bound.
+            subscriber.do_send(ChainChanged(update.clone()));
+        }
+        self.schedule_remine(ctx);
+    }
+
+    fn schedule_remine(&mut self, ctx: &mut Context<Self>) {
+        let now = self.stopwatch.millis();
+        let Some(keeper) = &mut self.keeper else { return };
+        if self.remine_scheduled {
+            return;
+        }
+        let Some(due) = keeper.remine_due(now, &mut self.rng) else { return };
+        self.remine_scheduled = true;
+        ctx.run_later(Duration::from_millis(due.saturating_sub(now)), |actor, ctx| actor.remine(ctx));
+    }
+
+    fn remine(&mut self, ctx: &mut Context<Self>) {
+        self.remine_scheduled = false;
+        let Ok(keeper) = self.keeper() else { return };
+        let waiting = keeper.outbox_len();
+        match keeper.remine(clock::unix_time()) {
+            Ok(Some(update)) => {
+                info!(submissions = waiting, tip = %update.new, "mined again after a reorg");
+                self.publish(update, ctx);
+            }
+            Ok(None) => {}
+            Err(MineError::Storage(error)) => {
+                self.note_failure(&error);
+                self.schedule_remine(ctx);
+            }
+            Err(error) => {
+                error!(%error, "cannot mine again");
+                self.schedule_remine(ctx);
+            }
+        }
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        let waiting = self.queue.take();
+        let (requests, callers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+        let Some(keeper) = &mut self.keeper else {
+            for caller in callers.into_iter().flatten() {
+                let _ = caller.send(Err(closed().into()));
+            }
+            return;
+        };
+        let (answers, update) = keeper.mine(requests, clock::unix_time());
+        if let Some(Err(MineError::Storage(error))) = answers.iter().find(|answer| is_storage_error(answer)) {
+            let error = error.clone();
+            self.note_failure(&error);
+        }
+        for (caller, answer) in callers.into_iter().zip(answers) {
+            // A caller that went away does not want its answer.
+            let _ = caller.map(|caller| caller.send(answer));
+        }
+        if let Some(update) = update {
+            self.publish(update, ctx);
+        }
+    }
+
+    fn stage(&mut self, StageBlocks { fork, after, blocks }: StageBlocks) -> Result<Option<Tip>, ImportError> {
+        if after == fork
+            && let Some(old) = self.staged.take()
+        {
+            self.keeper()?.discard(old);
+        }
+        let mut staged = match self.staged.take() {
+            Some(staged) => staged,
+            None if after == fork => self.keeper()?.stage(fork)?,
+            None => return Ok(None),
+        };
+        if staged.tip() != after {
+            self.staged = Some(staged);
+            return Ok(None);
+        }
+        let result = self.keeper()?.stage_append(&mut staged, &blocks);
+        let tip = staged.tip();
+        match result {
+            Ok(()) => {
+                self.staged = Some(staged);
+                Ok(Some(tip))
+            }
+            Err(error) => {
+                self.keeper()?.discard(staged);
+                Err(error)
+            }
+        }
+    }
+
+    fn imported(&mut self, outcome: &Result<Imported, ImportError>, ctx: &mut Context<Self>) {
+        match outcome {
+            Ok(Imported::Changed(update)) => self.publish(update.clone(), ctx),
+            Ok(Imported::Parked { depth }) => {
+                warn!(depth, "a longer branch was parked: it would undo too many blocks and comes from a stranger");
+            }
+            Ok(Imported::Known | Imported::Unconnected | Imported::Side) | Err(ImportError::Rule(_)) => {}
+            Err(ImportError::Storage(error)) => self.note_failure(&error.clone()),
+        }
+    }
+}
+
+fn closed() -> StorageError {
+    StorageError::Failed("the node is stopping".into())
+}
+
+fn is_storage_error(answer: &Result<Mined, MineError>) -> bool {
+    matches!(answer, Err(MineError::Storage(_)))
+}
+
+impl Actor for ChainActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.schedule_remine(ctx);
+    }
+}
+
+/// Puts a request into the queue instead of answering: the flush answers.
+pub struct Queued {
+    request: MineRequest,
+    queue: Queue,
+}
+
+impl MessageResponse<ChainActor, Mine> for Queued {
+    fn handle(self, ctx: &mut Context<ChainActor>, caller: Option<OneshotSender<Result<Mined, MineError>>>) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            // Runs after the mailbox is drained: the group is whatever stood in it.
+            ctx.notify(Flush);
+        }
+        queue.push((self.request, caller));
+    }
+}
+
+impl Handler<Mine> for ChainActor {
+    type Result = Queued;
+
+    fn handle(&mut self, Mine(request): Mine, _: &mut Self::Context) -> Queued {
+        Queued { request, queue: self.queue.clone() }
+    }
+}
+
+impl Handler<Flush> for ChainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) {
+        self.flush(ctx);
+    }
+}
+
+impl Handler<GetTip> for ChainActor {
+    type Result = MessageResult<GetTip>;
+
+    fn handle(&mut self, _: GetTip, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.keeper.as_ref().map_or_else(crate::ledger::genesis::tip, Keeper::tip))
+    }
+}
+
+impl Handler<GetBlocks> for ChainActor {
+    type Result = Option<Snapshot>;
+
+    fn handle(&mut self, _: GetBlocks, _: &mut Self::Context) -> Self::Result {
+        Some(self.keeper.as_ref()?.storage().reader().snapshot())
+    }
+}
+
+impl Handler<ImportBlocks> for ChainActor {
+    type Result = Result<Imported, ImportError>;
+
+    fn handle(&mut self, ImportBlocks { blocks, origin }: ImportBlocks, ctx: &mut Self::Context) -> Self::Result {
+        let Some(keeper) = &mut self.keeper else { return Err(closed().into()) };
+        let outcome = keeper.import(&blocks, origin, &mut self.rng);
+        self.imported(&outcome, ctx);
+        outcome
+    }
+}
+
+impl Handler<StageBlocks> for ChainActor {
+    type Result = Result<Option<Tip>, ImportError>;
+
+    fn handle(&mut self, message: StageBlocks, _: &mut Self::Context) -> Self::Result {
+        let outcome = self.stage(message);
+        if let Err(ImportError::Storage(error)) = &outcome {
+            self.note_failure(&error.clone());
+        }
+        outcome
+    }
+}
+
+impl Handler<SwitchBranch> for ChainActor {
+    type Result = Result<Imported, ImportError>;
+
+    fn handle(&mut self, SwitchBranch { origin }: SwitchBranch, ctx: &mut Self::Context) -> Self::Result {
+        let Some(keeper) = &mut self.keeper else { return Err(closed().into()) };
+        let Some(staged) = self.staged.take() else { return Ok(Imported::Known) };
+        let outcome = keeper.switch(staged, origin, &mut self.rng);
+        self.imported(&outcome, ctx);
+        outcome
+    }
+}
+
+impl Handler<DropBranch> for ChainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: DropBranch, _: &mut Self::Context) {
+        if let (Some(staged), Some(keeper)) = (self.staged.take(), &mut self.keeper) {
+            keeper.discard(staged);
+        }
+    }
+}
+
+impl Handler<Whereabouts> for ChainActor {
+    type Result = Result<Option<Place>, StorageError>;
+
+    fn handle(&mut self, Whereabouts(submission): Whereabouts, _: &mut Self::Context) -> Self::Result {
+        self.keeper()?.whereabouts(&submission)
+    }
+}
+
+impl Handler<GetBranches> for ChainActor {
+    type Result = Result<Vec<Branch>, StorageError>;
+
+    fn handle(&mut self, _: GetBranches, _: &mut Self::Context) -> Self::Result {
+        self.keeper()?.branches()
+    }
+}
+
+impl Handler<GetStats> for ChainActor {
+    type Result = Stats;
+
+    fn handle(&mut self, _: GetStats, _: &mut Self::Context) -> Stats {
+        Stats {
+            outbox: self.keeper.as_ref().map_or(0, Keeper::outbox_len),
+            side_blocks: self.keeper.as_ref().map_or(0, Keeper::side_blocks),
+            reorgs: self.reorgs,
+            failed: self.failed.clone(),
+        }
+    }
+}
+
+impl Handler<Subscribe> for ChainActor {
+    type Result = ();
+
+    fn handle(&mut self, Subscribe(subscriber): Subscribe, _: &mut Self::Context) {
+        self.subscribers.push(subscriber);
+    }
+}
+
+impl Handler<Close> for ChainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.flush(ctx);
+        let Some(mut keeper) = self.keeper.take() else { return };
+        if let Some(staged) = self.staged.take() {
+            keeper.discard(staged);
+        }
+        if let Err(error) = keeper.into_storage().close() {
+            error!(%error, "the store could not be closed cleanly; the next start will clean up");
+        }
+        ctx.stop();
+    }
+}

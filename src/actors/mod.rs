@@ -1,0 +1,23 @@
+//! The actors: they own what moves and talk; the thinking is in `ledger` and `peer`.
+//!
+//! | message | who sends | who handles | what comes back |
+//! | --- | --- | --- | --- |
+//! | [`chain::Mine`] | HTTP | ChainActor | the block, once durable |
+//! | [`chain::GetTip`], [`chain::GetBlocks`] | embedders, tests | ChainActor | tip, snapshot |
+//! | [`chain::GetStats`], [`chain::GetBranches`], [`chain::Whereabouts`] | HTTP | ChainActor | numbers, branches, a place |
+//! | [`chain::ImportBlocks`] | PeerManager | ChainActor | what came of them |
+//! | [`chain::StageBlocks`], [`chain::SwitchBranch`], [`chain::DropBranch`] | PeerManager | ChainActor | new end, what came of it |
+//! | [`chain::Subscribe`], [`chain::Close`] | node | ChainActor | nothing |
+//! | [`peers::ChainChanged`] | ChainActor | PeerManager | nothing |
+//! | [`peers::AddPeers`], [`peers::ListPeers`], [`peers::DropPeer`], [`peers::GetSync`] | HTTP | PeerManager | rows, numbers |
+//! | [`peers::Register`], [`peers::Received`], [`peers::Unregister`] | PeerSession | PeerManager | the link's id; nothing |
+//! | [`peers::Stop`] | node | PeerManager | nothing |
+//! | [`session::Deliver`] | PeerManager | PeerSession | nothing |
+//!
+//! ChainActor lives on an arbiter of its own, PeerManager and the outbound sessions on another, inbound sessions on the
+//! peer server's workers. Addresses are passed in at construction.
+
+pub mod chain;
+pub mod clock;
+pub mod peers;
+pub mod session;

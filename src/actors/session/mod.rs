@@ -1,0 +1,351 @@
+//! PeerSession: one socket. Inbound ones are WebSocket actors of the peer server, outbound ones frame an awc connection.
+//!
+//! Owns the way from frames to judged messages and back. Refuses to know the chain, other links, and what a message means:
+//! all that is PeerManager's, which is told of every message and tells what to send.
+
+mod inbound;
+mod outbound;
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use actix::fut::{ActorFutureExt, wrap_future};
+use actix::prelude::*;
+use actix_http::ws::{CloseReason, Item};
+use bytes::Bytes;
+use tracing::debug;
+
+use super::clock::{self, Stopwatch};
+use super::peers::{PeerManager, Received, Register, Unregister};
+use crate::peer::assembly::{Assembler, AssemblyError, Limits, Message, Piece};
+use crate::peer::incoming::{self, Incoming, ReadError};
+use crate::peer::limits::{MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES};
+use crate::peer::links::Direction;
+use crate::peer::sync::LinkId;
+
+pub use inbound::{Door, accept, keep_socket};
+pub use outbound::dial;
+
+/// Messages longer than this are read away from the link's thread.
+const READ_ELSEWHERE: usize = 32 * 1024;
+
+/// Why a link ends when the actors behind it are gone.
+const STOPPING: &str = "the node is stopping";
+
+/// Say this to the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Deliver(pub Out);
+
+/// What can be said to a peer.
+#[derive(Clone, Debug)]
+pub enum Out {
+    /// A text message.
+    Text(Bytes),
+    /// A binary message.
+    Binary(Bytes),
+    /// A ping that carries the time it was sent.
+    Ping,
+    /// The end of the link, said to the peer.
+    Close(Option<CloseReason>),
+    /// The end of the link at once.
+    Abort,
+}
+
+impl Out {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
+            Self::Ping | Self::Close(_) | Self::Abort => 0,
+        }
+    }
+}
+
+/// What a session and PeerManager know of one socket, without asking each other.
+#[derive(Debug)]
+pub struct Line {
+    stopwatch: Stopwatch,
+    /// When something was last heard, in the stopwatch's milliseconds.
+    heard: AtomicU64,
+    /// When the message began that is not complete; zero when none is.
+    begun: AtomicU64,
+    /// Bytes that the peer's next message may have, once its first is known.
+    limit: AtomicUsize,
+    /// Messages that wait to be sent.
+    messages: AtomicUsize,
+    /// Bytes that wait to be sent.
+    bytes: AtomicUsize,
+}
+
+impl Line {
+    fn new(stopwatch: Stopwatch) -> Arc<Self> {
+        Arc::new(Self {
+            stopwatch,
+            heard: AtomicU64::new(stopwatch.millis()),
+            begun: AtomicU64::new(0),
+            limit: AtomicUsize::new(MAX_UNASKED_MESSAGE),
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        })
+    }
+
+    /// When something was last heard, in the stopwatch's milliseconds.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// When the message began that is not complete, in the stopwatch's milliseconds.
+    #[must_use]
+    pub fn begun(&self) -> Option<u64> {
+        Some(self.begun.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    }
+
+    /// Sets how long the peer's messages may be from now on; the first is always short.
+    pub fn allow(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Whether nothing waits to be sent.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.messages.load(Ordering::Relaxed) == 0
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { first: MAX_FIRST_MESSAGE, later: self.limit.load(Ordering::Relaxed) }
+    }
+
+    fn note_heard(&self, inside: bool) {
+        let now = self.stopwatch.millis().max(1);
+        self.heard.store(now, Ordering::Relaxed);
+        if !inside {
+            self.begun.store(0, Ordering::Relaxed);
+        } else if self.begun.load(Ordering::Relaxed) == 0 {
+            self.begun.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes room for a message in the queue; `false` when the peer has too much to read already. One message that is
+    /// larger than the whole queue is let through when nothing waits.
+    fn queue(&self, length: usize) -> bool {
+        let (messages, bytes) = (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        if messages >= SESSION_QUEUE || (bytes > 0 && bytes + length > SESSION_QUEUE_BYTES) {
+            return false;
+        }
+        self.queue_anyway(length);
+        true
+    }
+
+    fn queue_anyway(&self, length: usize) {
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+    }
+
+    fn unqueue(&self, length: usize) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(length, Ordering::Relaxed);
+    }
+}
+
+/// How PeerManager speaks to a session.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    to: Recipient<Deliver>,
+    line: Arc<Line>,
+    /// The socket of a session that is not polled while its peer does not read: it can only be ended from outside.
+    socket: Option<Arc<TcpStream>>,
+}
+
+impl Handle {
+    /// What is known of the socket.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Sends, unless the peer has too much to read already or is gone.
+    #[must_use]
+    pub fn send(&self, out: Out) -> bool {
+        let length = out.len();
+        if !self.line.queue(length) {
+            return false;
+        }
+        let sent = self.to.try_send(Deliver(out)).is_ok();
+        if !sent {
+            self.line.unqueue(length);
+        }
+        sent
+    }
+
+    /// Ends the link: politely, or by its socket when the peer does not read.
+    pub fn close(&self, reason: Option<CloseReason>) {
+        if !self.send(Out::Close(reason)) {
+            self.kill();
+        }
+    }
+
+    /// Ends the link by its socket.
+    pub fn kill(&self) {
+        match &self.socket {
+            // It may be closed already.
+            Some(socket) => drop(socket.shutdown(Shutdown::Both)),
+            // An outbound session is always polled: the notice reaches it, whatever waits for the peer.
+            None => {
+                self.line.queue_anyway(0);
+                self.to.do_send(Deliver(Out::Abort));
+            }
+        }
+    }
+}
+
+/// What inbound and outbound sessions have in common.
+struct Core {
+    manager: Addr<PeerManager>,
+    line: Arc<Line>,
+    link: Option<LinkId>,
+    remote: SocketAddr,
+    assembler: Assembler,
+    /// Whether a whole message has come.
+    known: bool,
+}
+
+/// What a session does next.
+enum Step {
+    /// Goes on.
+    Nothing,
+    /// Reads this message here.
+    Here(Message),
+    /// Reads this message on another thread, and no further frame before.
+    Elsewhere(Message),
+    /// Ends the link.
+    End(String),
+}
+
+impl Core {
+    fn new(manager: Addr<PeerManager>, stopwatch: Stopwatch, remote: SocketAddr) -> Self {
+        Self { manager, line: Line::new(stopwatch), link: None, remote, assembler: Assembler::default(), known: false }
+    }
+
+    fn register(&self, direction: Direction, to: Recipient<Deliver>, socket: Option<Arc<TcpStream>>) -> Register {
+        Register { direction, remote: self.remote, handle: Handle { to, line: self.line.clone(), socket } }
+    }
+
+    fn take(&mut self, piece: Piece) -> Step {
+        let limits = self.line.limits();
+        let result = self.assembler.push(piece, if self.known { limits.later } else { limits.first });
+        self.line.note_heard(self.assembler.inside());
+        match result {
+            Ok(None) => Step::Nothing,
+            Ok(Some(message)) => {
+                self.known = true;
+                let length = match &message {
+                    Message::Text(text) => text.len(),
+                    Message::Binary(bytes) => bytes.len(),
+                };
+                if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
+            }
+            Err(error) => Step::End(error.to_string()),
+        }
+    }
+
+    /// A control frame came: the peer lives.
+    fn hear(&self) {
+        self.line.note_heard(self.assembler.inside());
+    }
+
+    fn pong(&self, payload: &[u8]) {
+        self.hear();
+        let (Some(link), Ok(sent)) = (self.link, payload.try_into().map(u64::from_be_bytes)) else { return };
+        let latency = self.line.stopwatch.micros().saturating_sub(sent);
+        // Lost when PeerManager is gone, and then nobody asks.
+        let _ = self.manager.try_send(super::peers::Latency { link, millis: latency as f64 / 1000.0 });
+    }
+
+    /// The payload of a ping: the time.
+    fn ping(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.line.stopwatch.micros().to_be_bytes())
+    }
+
+    /// The session ends.
+    fn leave(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.manager.do_send(Unregister { link });
+        }
+    }
+}
+
+/// A session of either direction.
+trait Session: Actor<Context: AsyncContext<Self>> {
+    fn core(&mut self) -> &mut Core;
+
+    /// Says goodbye and stops.
+    fn end(&mut self, ctx: &mut Self::Context);
+}
+
+/// Ends a session and says why in the log.
+fn end<S: Session>(session: &mut S, reason: &str, ctx: &mut S::Context) {
+    debug!(remote = %session.core().remote, reason, "link ends");
+    session.end(ctx);
+}
+
+/// Registers a session that has just opened; nothing is heard before PeerManager has taken it.
+fn register<S: Session>(session: &mut S, register: Register, ctx: &mut S::Context) {
+    let answer = session.core().manager.send(register);
+    ctx.wait(wrap_future::<_, S>(answer).map(|answer, session, ctx| match answer {
+        Ok(Ok(link)) => session.core().link = Some(link),
+        Ok(Err(refusal)) => end(session, &refusal.to_string(), ctx),
+        Err(_) => end(session, STOPPING, ctx),
+    }));
+}
+
+/// Takes a frame: reads the message that it completes, and tells PeerManager of it.
+fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
+    match session.core().take(piece) {
+        Step::Nothing => {}
+        Step::Here(message) => tell(session, read(message), ctx),
+        Step::Elsewhere(message) => {
+            let reading = actix_web::web::block(move || read(message));
+            // Frames that follow wait: messages keep their order.
+            ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| match result {
+                Ok(read) => tell(session, read, ctx),
+                Err(_) => end(session, STOPPING, ctx),
+            }));
+        }
+        Step::End(reason) => end(session, &reason, ctx),
+    }
+}
+
+/// Tells PeerManager and waits for it: a peer that sends faster than we think is slowed down.
+fn tell<S: Session>(session: &mut S, read: Result<Incoming, ReadError>, ctx: &mut S::Context) {
+    let core = session.core();
+    let Some(link) = core.link else { return };
+    let told = core.manager.send(Received { link, read });
+    ctx.wait(wrap_future::<_, S>(told).map(|result, session, ctx| {
+        if result.is_err() {
+            end(session, STOPPING, ctx);
+        }
+    }));
+}
+
+/// Reads a message; the same work whichever thread does it.
+fn read(message: Message) -> Result<Incoming, ReadError> {
+    incoming::read(message, clock::unix_time())
+}
+
+/// A continuation frame as a piece.
+fn continuation(item: Item) -> Piece {
+    match item {
+        Item::FirstText(bytes) => Piece::FirstText(bytes),
+        Item::FirstBinary(bytes) => Piece::FirstBinary(bytes),
+        Item::Continue(bytes) => Piece::Continue(bytes),
+        Item::Last(bytes) => Piece::Last(bytes),
+    }
+}
+
+impl From<AssemblyError> for actix_web::error::PayloadError {
+    fn from(error: AssemblyError) -> Self {
+        Self::Io(std::io::Error::other(error))
+    }
+}

@@ -1,0 +1,289 @@
+//! The command line: what can be typed, and what each command does with the rest of the crate.
+//!
+//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failure, 2 usage, 3 verification failed, 4 not reachable.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::client;
+use crate::config::{self, Config, ConfigError, Layer, LogFormat};
+use crate::devnet;
+use crate::node::Node;
+use crate::signals::Signals;
+
+/// Something went wrong.
+pub const FAILURE: u8 = 1;
+/// The command was typed wrongly, or a setting cannot be used.
+pub const USAGE: u8 = 2;
+/// No node answers.
+pub const UNREACHABLE: u8 = 4;
+
+/// One small blockchain node: a shared, durable, tamper-evident log of text entries.
+#[derive(Debug, Parser)]
+#[command(name = "dolmen", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Node(NodeArgs),
+    /// Run a whole network in this process: nodes on 3000, 3001, …, joined
+    Devnet(DevnetArgs),
+    /// Mine entries into a block
+    Mine {
+        /// The entries, one block of them
+        #[arg(required = true)]
+        entries: Vec<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print blocks as JSON
+    Blocks {
+        /// Index, hash or `tip`; all without
+        block: Option<String>,
+        /// First index
+        #[arg(long, conflicts_with = "block")]
+        from: Option<u64>,
+        /// Number of blocks
+        #[arg(long, conflicts_with = "block")]
+        limit: Option<u64>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print the peers as JSON
+    Peers {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Link a node with peers
+    AddPeers {
+        /// Addresses like ws://localhost:6006
+        #[arg(required = true)]
+        peers: Vec<String>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print how a node is as JSON
+    Status {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Exit with 0 if a node is ready, for container health checks
+    Health {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ClientArgs {
+    /// The node to talk to
+    #[arg(long, env = "DOLMEN_URL", default_value = "http://127.0.0.1:3000")]
+    url: String,
+}
+
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// Where HTTP listens [env: DOLMEN_HTTP, PORT] [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// Where peers are listened for [env: DOLMEN_P2P, WS_PORT] [default: 127.0.0.1:6005]
+    #[arg(long, value_name = "ADDRESS")]
+    p2p: Option<String>,
+    /// Where the chain is kept [env: DOLMEN_DATA_DIR] [default: dolmen-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A peer to link with, like ws://host:6005; can be repeated [env: DOLMEN_PEERS]
+    #[arg(long = "peer", value_name = "URL")]
+    peers: Vec<String>,
+    /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
+    #[arg(long, value_name = "BLOCKS")]
+    max_reorg: Option<u64>,
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE", env = "DOLMEN_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Which log lines are written: error, warn, info, debug, trace, or module=level,… [env: DOLMEN_LOG] [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look [env: DOLMEN_LOG_FORMAT] [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Args)]
+struct DevnetArgs {
+    /// Number of nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// HTTP port of the first node; 0 takes free ones
+    #[arg(long, default_value_t = config::DEFAULT_HTTP_PORT)]
+    http_port: u16,
+    /// Peer port of the first node; 0 takes free ones
+    #[arg(long, default_value_t = config::DEFAULT_P2P_PORT)]
+    p2p_port: u16,
+    /// Where the chains are kept; without it in a folder that is removed at the end
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs the command that was typed.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Node(args) => node(args),
+        Command::Devnet(args) => devnet(args),
+        Command::Mine { entries, client } => client::mine(&client.url, &entries),
+        Command::Blocks { block, from, limit, client } => client::blocks(&client.url, block.as_deref(), from, limit),
+        Command::Peers { client } => client::get(&client.url, "/peers"),
+        Command::AddPeers { peers, client } => client::add_peers(&client.url, &peers),
+        Command::Status { client } => client::get(&client.url, "/status"),
+        Command::Health { client } => client::health(&client.url),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            let _ = writeln!(std::io::stderr(), "dolmen: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why a command ends with another code than 0.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with its exit code and a sentence.
+    pub fn new(code: u8, message: impl ToString) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(USAGE, error)
+    }
+}
+
+fn node(args: NodeArgs) -> Result<(), Failure> {
+    let config = settings(args)?;
+    start_log(&config.log, config.log_format)?;
+    in_system(async {
+        let mut signals = Signals::listen().map_err(|error| Failure::new(FAILURE, error))?;
+        let node = Node::start(&config).await.map_err(|error| Failure::new(FAILURE, error))?;
+        say(&ready_line(&node));
+        signals.first().await;
+        let _ = writeln!(std::io::stderr(), "stopping; once more to stop at once");
+        signals.exit_on_second();
+        node.stop().await;
+        Ok(())
+    })
+}
+
+/// What programs that start a node wait for: one line of JSON.
+fn ready_line(node: &Node) -> String {
+    serde_json::json!({
+        "http": node.http_address().to_string(),
+        "p2p": node.p2p_address().to_string(),
+        "data_dir": node.data_dir().display().to_string(),
+        "pid": std::process::id(),
+    })
+    .to_string()
+}
+
+fn settings(args: NodeArgs) -> Result<Config, Failure> {
+    let flags = Layer {
+        http: args.http,
+        p2p: args.p2p,
+        data_dir: args.data_dir,
+        peers: (!args.peers.is_empty()).then_some(args.peers),
+        max_reorg: args.max_reorg,
+        log: args.log.log,
+        log_format: args.log.log_format,
+    };
+    let file = match &args.config {
+        None => Layer::default(),
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::File { path: name.clone(), why: error.to_string() })?;
+            config::parse_file(&name, &text)?
+        }
+    };
+    Ok(Config::from_layers(flags, environment()?, file)?)
+}
+
+fn environment() -> Result<Layer, ConfigError> {
+    let text = |name: std::ffi::OsString| name.into_string().ok();
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    config::parse_environment(&variables)
+}
+
+fn devnet(args: DevnetArgs) -> Result<(), Failure> {
+    let variables = environment()?;
+    let log = args.log.log.or(variables.log).unwrap_or_else(|| "warn".to_owned());
+    start_log(&log, args.log.log_format.or(variables.log_format).unwrap_or_default())?;
+    let plan =
+        devnet::Plan { nodes: args.nodes, http_port: args.http_port, p2p_port: args.p2p_port, data_dir: args.data_dir };
+    in_system(async {
+        let mut signals = Signals::listen().map_err(|error| Failure::new(FAILURE, error))?;
+        let devnet = devnet::Devnet::start(plan).await.map_err(|error| Failure::new(FAILURE, error))?;
+        say(&devnet.welcome());
+        signals.first().await;
+        let _ = writeln!(std::io::stderr(), "stopping; once more to stop at once");
+        signals.exit_on_second();
+        devnet.stop().await;
+        Ok(())
+    })
+}
+
+/// Prints data. A reader that went away does not want it.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Runs a future in an actix system.
+pub fn in_system<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    actix_web::rt::System::new().block_on(work)
+}
+
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(format!("actix_server=warn,{filter}"))
+        .map_err(|error| Failure::new(USAGE, format!("--log {filter}: {error}")))?;
+    let terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let pretty = match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let started = if pretty {
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        log.with_ansi(colour).with_target(false).try_init()
+    } else {
+        log.json().flatten_event(true).with_current_span(false).try_init()
+    };
+    started.map_err(|error| Failure::new(FAILURE, error))
+}

@@ -1,0 +1,115 @@
+//! Client commands: HTTP to a running node. Answers go to stdout as they come, errors become a sentence and an exit code.
+
+use std::io::Write;
+use std::time::Duration;
+
+use awc::http::StatusCode;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use crate::cli::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
+
+/// How long a node may take to begin its answer.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Bytes of a problem that are read.
+const MAX_PROBLEM: usize = 64 * 1024;
+
+/// Prints what a route answers.
+///
+/// # Errors
+/// The node cannot be reached, or answers with a problem.
+pub fn get(url: &str, path: &str) -> Result<(), Failure> {
+    in_system(async { print(request(url, awc::http::Method::GET, path, None).await?).await })
+}
+
+/// Mines entries into one block and prints it.
+///
+/// # Errors
+/// The node cannot be reached, or refuses the entries.
+pub fn mine(url: &str, entries: &[String]) -> Result<(), Failure> {
+    post(url, "/mineBlock", &json!({ "data": entries }))
+}
+
+/// Links a node with peers and prints the rows.
+///
+/// # Errors
+/// The node cannot be reached, or refuses an address.
+pub fn add_peers(url: &str, peers: &[String]) -> Result<(), Failure> {
+    post(url, "/addPeers", &json!({ "peers": peers }))
+}
+
+/// Prints blocks.
+///
+/// # Errors
+/// The node cannot be reached, or has no such block.
+pub fn blocks(url: &str, block: Option<&str>, from: Option<u64>, limit: Option<u64>) -> Result<(), Failure> {
+    let path = match block {
+        Some(block) => format!("/blocks/{block}"),
+        None => {
+            let part = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
+            let parts: Vec<String> = [part("from", from), part("limit", limit)].into_iter().flatten().collect();
+            format!("/blocks?{}", parts.join("&"))
+        }
+    };
+    get(url, &path)
+}
+
+/// Succeeds if the node is ready.
+///
+/// # Errors
+/// The node cannot be reached, or says why it is not ready.
+pub fn health(url: &str) -> Result<(), Failure> {
+    in_system(async { request(url, awc::http::Method::GET, "/readyz", None).await.map(|_| ()) })
+}
+
+fn post(url: &str, path: &str, body: &Value) -> Result<(), Failure> {
+    in_system(async { print(request(url, awc::http::Method::POST, path, Some(body)).await?).await })
+}
+
+/// Sends a request and answers with the response if it is a success.
+async fn request(
+    url: &str,
+    method: awc::http::Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<awc::ClientResponse, Failure> {
+    let address = format!("{}{path}", url.trim_end_matches('/'));
+    let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+    let request = client.request(method, &address);
+    let sent = match body {
+        Some(body) => request.send_json(body).await,
+        None => request.send().await,
+    };
+    let mut response = sent.map_err(|error| match error {
+        awc::error::SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {url}: {error}")),
+        error => Failure::new(UNREACHABLE, format!("no node answers at {url}: {error}")),
+    })?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let text = response.body().limit(MAX_PROBLEM).await.unwrap_or_default();
+    Err(Failure::new(FAILURE, sentence(response.status(), &text)))
+}
+
+/// What an error's answer says.
+fn sentence(status: StatusCode, body: &[u8]) -> String {
+    let problem: Option<Value> = serde_json::from_slice(body).ok();
+    match problem.as_ref().and_then(|problem| problem["detail"].as_str()) {
+        Some(detail) => detail.to_owned(),
+        None => format!("the node answered {status}"),
+    }
+}
+
+/// Writes an answer to stdout as it arrives.
+async fn print(mut response: awc::ClientResponse) -> Result<(), Failure> {
+    while let Some(chunk) = response.next().await {
+        let chunk = chunk.map_err(|error| Failure::new(FAILURE, format!("the answer broke off: {error}")))?;
+        if std::io::stdout().lock().write_all(&chunk).is_err() {
+            // The reader has seen enough.
+            return Ok(());
+        }
+    }
+    let _ = writeln!(std::io::stdout());
+    Ok(())
+}

@@ -1,0 +1,385 @@
+//! Settings: flags, environment, a TOML file and defaults become one [`Config`] of real types.
+//!
+//! Owns the names and defaults of all settings of a node. Reads nothing by itself: the caller brings the flags, the
+//! environment and the file's text, so that a test can bring others.
+//!
+//! | flag | environment | file | default |
+//! | --- | --- | --- | --- |
+//! | `--http` | `DOLMEN_HTTP`, `PORT` | `http` | `127.0.0.1:3000` |
+//! | `--p2p` | `DOLMEN_P2P`, `WS_PORT` | `p2p` | `127.0.0.1:6005` |
+//! | `--data-dir` | `DOLMEN_DATA_DIR` | `data_dir` | `dolmen-data` |
+//! | `--peer` (repeated) | `DOLMEN_PEERS` (commas) | `peers` | none |
+//! | `--max-reorg` | `DOLMEN_MAX_REORG` | `max_reorg` | 1000 |
+//! | `--log` | `DOLMEN_LOG` | `log` | `info` |
+//! | `--log-format` | `DOLMEN_LOG_FORMAT` | `log_format` | `auto` |
+//!
+//! A flag goes before the environment, that before the file, that before the default; lists are not merged. `PORT` and
+//! `WS_PORT`, the tutorial's names, are ports on 127.0.0.1.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::peer::address::PeerAddress;
+
+/// Port of the HTTP server unless another is set.
+pub const DEFAULT_HTTP_PORT: u16 = 3000;
+
+/// Port of the peer server unless another is set.
+pub const DEFAULT_P2P_PORT: u16 = 6005;
+
+/// Blocks that a stranger's branch may undo: more than any honest partition of a small network leaves, and few enough that
+/// a person can look at them.
+pub const DEFAULT_MAX_REORG: u64 = 1000;
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The settings of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where HTTP listens; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// Where peers are listened for; port 0 takes a free one.
+    pub p2p: SocketAddr,
+    /// Where the chain is kept.
+    pub data_dir: PathBuf,
+    /// Peers to link with.
+    pub peers: Vec<PeerAddress>,
+    /// Blocks that a stranger's branch may undo.
+    pub max_reorg: u64,
+    /// Which log lines are written, as `level` or `module=level,…`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_HTTP_PORT)),
+            p2p: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_P2P_PORT)),
+            data_dir: PathBuf::from("dolmen-data"),
+            peers: Vec::new(),
+            max_reorg: DEFAULT_MAX_REORG,
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+        }
+    }
+}
+
+/// A setting that cannot be used, in one sentence.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ConfigError {
+    /// A value that is not of its type.
+    #[error("{name}: {why}")]
+    Value {
+        /// The flag, variable or key.
+        name: String,
+        /// What is wrong with its value.
+        why: String,
+    },
+    /// A variable that begins with `DOLMEN_` and means nothing.
+    #[error("the environment variable {name} is not a setting of dolmen; the settings are {known}")]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// All there are.
+        known: String,
+    },
+    /// The file is not TOML, or has an unknown key.
+    #[error("the configuration file {path}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Two settings that cannot both hold.
+    #[error("{one} and {other} contradict each other: {why}")]
+    Contradiction {
+        /// One setting.
+        one: String,
+        /// The other.
+        other: String,
+        /// Why they cannot both hold.
+        why: String,
+    },
+}
+
+/// What one source says; `None` where it says nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Layer {
+    /// See [`Config::http`].
+    pub http: Option<String>,
+    /// See [`Config::p2p`].
+    pub p2p: Option<String>,
+    /// See [`Config::data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// See [`Config::peers`].
+    pub peers: Option<Vec<String>>,
+    /// See [`Config::max_reorg`].
+    pub max_reorg: Option<u64>,
+    /// See [`Config::log`].
+    pub log: Option<String>,
+    /// See [`Config::log_format`].
+    pub log_format: Option<LogFormat>,
+}
+
+/// Where a value came from, and its name there.
+#[derive(Clone, Copy)]
+enum Source {
+    Flag,
+    Environment,
+    File,
+}
+
+impl Source {
+    fn name(self, key: &str) -> String {
+        match self {
+            Self::Flag => format!("--{}", if key == "peers" { "peer".to_owned() } else { key.replace('_', "-") }),
+            Self::Environment => format!("DOLMEN_{}", key.to_uppercase()),
+            Self::File => format!("{key} in the configuration file"),
+        }
+    }
+}
+
+const VARIABLES: [&str; 7] = [
+    "DOLMEN_HTTP",
+    "DOLMEN_P2P",
+    "DOLMEN_DATA_DIR",
+    "DOLMEN_PEERS",
+    "DOLMEN_MAX_REORG",
+    "DOLMEN_LOG",
+    "DOLMEN_LOG_FORMAT",
+];
+
+/// Variables that name the file and the client's node; read elsewhere.
+const OTHER_VARIABLES: [&str; 2] = ["DOLMEN_CONFIG", "DOLMEN_URL"];
+
+/// Reads a configuration file's text.
+///
+/// # Errors
+/// It is not TOML, or has an unknown key or a value of a wrong type.
+pub fn parse_file(path: &str, text: &str) -> Result<Layer, ConfigError> {
+    toml::from_str(text)
+        .map_err(|error| ConfigError::File { path: path.to_owned(), why: error.to_string().trim().replace('\n', " ") })
+}
+
+/// Reads the environment's settings.
+///
+/// # Errors
+/// A value of a wrong type, an unknown name that begins with `DOLMEN_`, or two names that disagree.
+pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, ConfigError> {
+    let stranger = |name: &&String| {
+        name.starts_with("DOLMEN_") && !VARIABLES.contains(&name.as_str()) && !OTHER_VARIABLES.contains(&name.as_str())
+    };
+    if let Some(name) = variables.keys().find(stranger) {
+        return Err(ConfigError::UnknownVariable { name: name.clone(), known: VARIABLES.join(", ") });
+    }
+    let text = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+    Ok(Layer {
+        http: with_port(text("DOLMEN_HTTP"), "DOLMEN_HTTP", text("PORT"), "PORT")?,
+        p2p: with_port(text("DOLMEN_P2P"), "DOLMEN_P2P", text("WS_PORT"), "WS_PORT")?,
+        data_dir: text("DOLMEN_DATA_DIR").map(PathBuf::from),
+        peers: text("DOLMEN_PEERS")
+            .map(|list| list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()),
+        max_reorg: text("DOLMEN_MAX_REORG").map(|text| number("DOLMEN_MAX_REORG", &text)).transpose()?,
+        log: text("DOLMEN_LOG"),
+        log_format: text("DOLMEN_LOG_FORMAT")
+            .map(|text| {
+                clap::ValueEnum::from_str(&text, true).map_err(|_| ConfigError::Value {
+                    name: "DOLMEN_LOG_FORMAT".into(),
+                    why: format!("{text:?} is not auto, pretty or json"),
+                })
+            })
+            .transpose()?,
+    })
+}
+
+/// An address, and the tutorial's variable for its port.
+fn with_port(
+    address: Option<String>,
+    address_name: &str,
+    port: Option<String>,
+    port_name: &str,
+) -> Result<Option<String>, ConfigError> {
+    let Some(port) = port else { return Ok(address) };
+    let port: u16 = number(port_name, &port)?;
+    let Some(address) = address else { return Ok(Some(format!("127.0.0.1:{port}"))) };
+    if socket_address(address_name, &address)?.port() == port {
+        return Ok(Some(address));
+    }
+    Err(ConfigError::Contradiction {
+        one: format!("{address_name}={address}"),
+        other: format!("{port_name}={port}"),
+        why: "unset one of them".into(),
+    })
+}
+
+fn number<N: FromStr<Err: fmt::Display>>(name: &str, text: &str) -> Result<N, ConfigError> {
+    text.trim()
+        .parse()
+        .map_err(|error| ConfigError::Value { name: name.to_owned(), why: format!("{text:?} is not usable: {error}") })
+}
+
+fn socket_address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let bad = |why: String| ConfigError::Value {
+        name: name.to_owned(),
+        why: format!("{text:?} is not an address like 127.0.0.1:3000{why}"),
+    };
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let mut addresses = text.to_socket_addrs().map_err(|error| bad(format!(" ({error})")))?;
+    addresses.next().ok_or_else(|| bad(String::new()))
+}
+
+impl Config {
+    /// Puts the sources together.
+    ///
+    /// # Errors
+    /// The first value that is not of its type, or two that contradict each other.
+    pub fn from_layers(flags: Layer, environment: Layer, file: Layer) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let layers = [(Source::Flag, flags), (Source::Environment, environment), (Source::File, file)];
+        let pick = |key: &str, of: fn(&Layer) -> Option<String>| {
+            layers.iter().find_map(|(source, layer)| Some((source.name(key), of(layer)?)))
+        };
+        let http = match pick("http", |layer| layer.http.clone()) {
+            Some((name, text)) => socket_address(&name, &text)?,
+            None => default.http,
+        };
+        let p2p = match pick("p2p", |layer| layer.p2p.clone()) {
+            Some((name, text)) => socket_address(&name, &text)?,
+            None => default.p2p,
+        };
+        if http.port() == p2p.port() && http.port() != 0 {
+            return Err(ConfigError::Contradiction {
+                one: format!("http {http}"),
+                other: format!("p2p {p2p}"),
+                why: "they need different ports".into(),
+            });
+        }
+        let peers = match layers.iter().find_map(|(source, layer)| Some((source.name("peers"), layer.peers.as_ref()?)))
+        {
+            Some((name, list)) => list
+                .iter()
+                .map(|text| {
+                    text.parse().map_err(|error: crate::peer::address::AddressError| ConfigError::Value {
+                        name: name.clone(),
+                        why: error.to_string(),
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+            None => default.peers,
+        };
+        let first = |of: fn(&Layer) -> Option<u64>| layers.iter().find_map(|(_, layer)| of(layer));
+        Ok(Self {
+            http,
+            p2p,
+            data_dir: layers.iter().find_map(|(_, layer)| layer.data_dir.clone()).unwrap_or(default.data_dir),
+            peers,
+            max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
+            log: layers.iter().find_map(|(_, layer)| layer.log.clone()).unwrap_or(default.log),
+            log_format: layers.iter().find_map(|(_, layer)| layer.log_format).unwrap_or(default.log_format),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Result<Layer, ConfigError> {
+        parse_environment(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults() {
+        let config = Config::from_layers(Layer::default(), Layer::default(), Layer::default()).expect("defaults");
+        assert_eq!(config, Config::default());
+        assert_eq!(config.http, address("127.0.0.1:3000"));
+        assert_eq!(config.p2p, address("127.0.0.1:6005"));
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+        let file =
+            parse_file("f", "http = '127.0.0.1:1'\np2p = '127.0.0.1:2'\nmax_reorg = 5\nlog = 'warn'").expect("TOML");
+        let env = environment(&[("DOLMEN_HTTP", "127.0.0.1:3"), ("DOLMEN_MAX_REORG", "6")]).expect("variables");
+        let flags = Layer { http: Some("127.0.0.1:4".into()), ..Layer::default() };
+        let config = Config::from_layers(flags, env, file).expect("layers");
+        assert_eq!((config.http, config.p2p), (address("127.0.0.1:4"), address("127.0.0.1:2")));
+        assert_eq!((config.max_reorg, config.log.as_str()), (6, "warn"));
+    }
+
+    #[test]
+    fn the_tutorials_variables_work_and_may_not_contradict_ours() {
+        let layer = environment(&[("PORT", "3005"), ("WS_PORT", "6010")]).expect("ports");
+        assert_eq!((layer.http.as_deref(), layer.p2p.as_deref()), (Some("127.0.0.1:3005"), Some("127.0.0.1:6010")));
+        let same = environment(&[("PORT", "3005"), ("DOLMEN_HTTP", "0.0.0.0:3005")]).expect("the same port");
+        assert_eq!(same.http.as_deref(), Some("0.0.0.0:3005"));
+        let error = environment(&[("PORT", "3005"), ("DOLMEN_HTTP", "0.0.0.0:3006")]).expect_err("two ports");
+        assert_eq!(
+            error.to_string(),
+            "DOLMEN_HTTP=0.0.0.0:3006 and PORT=3005 contradict each other: unset one of them"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let say = |result: Result<Config, ConfigError>| result.expect_err("bad").to_string();
+        let flags = |layer| Config::from_layers(layer, Layer::default(), Layer::default());
+        assert!(
+            say(flags(Layer { http: Some("3000".into()), ..Layer::default() }))
+                .starts_with("--http: \"3000\" is not an address like 127.0.0.1:3000")
+        );
+        assert_eq!(
+            say(flags(Layer { http: Some("127.0.0.1:6005".into()), ..Layer::default() })),
+            "http 127.0.0.1:6005 and p2p 127.0.0.1:6005 contradict each other: they need different ports"
+        );
+        assert!(
+            say(flags(Layer { peers: Some(vec!["http://x".into()]), ..Layer::default() }))
+                .starts_with("--peer: \"http://x\"")
+        );
+        let unknown = environment(&[("DOLMEN_HTPP", "x")]).expect_err("a typing error").to_string();
+        assert!(unknown.starts_with("the environment variable DOLMEN_HTPP is not a setting of dolmen"), "{unknown}");
+        assert_eq!(
+            environment(&[("PORT", "70000")]).expect_err("too large").to_string(),
+            "PORT: \"70000\" is not usable: number too large to fit in target type"
+        );
+        let file = parse_file("node.toml", "htpp = 1").expect_err("unknown key").to_string();
+        assert!(file.starts_with("the configuration file node.toml:") && file.contains("htpp"), "{file}");
+    }
+
+    #[test]
+    fn a_list_of_peers_comes_from_one_source() {
+        let env = environment(&[("DOLMEN_PEERS", "ws://a:1, ws:b:2,")]).expect("peers");
+        let config = Config::from_layers(Layer::default(), env.clone(), Layer::default()).expect("peers");
+        assert_eq!(config.peers, [PeerAddress::new("a", 1), PeerAddress::new("b", 2)]);
+        let flags = Layer { peers: Some(vec!["ws://c:3".into()]), ..Layer::default() };
+        let config = Config::from_layers(flags, env, Layer::default()).expect("peers");
+        assert_eq!(config.peers, [PeerAddress::new("c", 3)]);
+    }
+}

@@ -1,0 +1,155 @@
+//! `GET /blocks` and `GET /blocks/{index|hash|tip}`: the chain as the tutorial prints it, streamed from a snapshot.
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+
+use super::App;
+use super::problem::Problem;
+use crate::ledger::{BlockHash, Height, SharedBlock, json};
+use crate::store::Snapshot;
+
+/// Blocks read at once: a chunk of a few hundred kilobytes of JSON.
+const CHUNK_BLOCKS: usize = 1_000;
+
+/// Bytes of entries read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Part of the chain that is asked for.
+#[derive(Deserialize)]
+pub struct Part {
+    from: Option<String>,
+    limit: Option<String>,
+}
+
+/// The whole chain, or `limit` blocks from index `from` on, as a JSON array.
+pub async fn list(app: web::Data<App>, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
+    let from = number("from", part.from.as_deref())?.unwrap_or(0);
+    let limit = number("limit", part.limit.as_deref())?.unwrap_or(u64::MAX);
+    let snapshot = app.reader.snapshot();
+    let end = snapshot.tip().height.0.saturating_add(1).min(from.saturating_add(limit));
+    Ok(HttpResponse::Ok().content_type("application/json; charset=utf-8").streaming(array(snapshot, from, end)))
+}
+
+fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits => Ok(Some(number)),
+        _ => Err(Problem::bad_request(format!(
+            "{name}={text} is not a whole number; for example /blocks?from=0&limit=10"
+        ))),
+    }
+}
+
+/// Where the stream is.
+struct Cursor {
+    snapshot: Snapshot,
+    next: u64,
+    end: u64,
+    begun: bool,
+    ended: bool,
+}
+
+/// The text of the array, chunk by chunk: memory is that of a chunk, whatever the chain's length. A block that cannot be
+/// read breaks the stream off, so that nobody takes a part for the whole.
+fn array(snapshot: Snapshot, from: u64, end: u64) -> impl Stream<Item = Result<Bytes, Problem>> {
+    let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
+    stream::try_unfold(cursor, async |cursor| {
+        if cursor.ended {
+            return Ok(None);
+        }
+        let (chunk, cursor) = web::block(move || chunk(cursor)).await??;
+        Ok(Some((chunk, cursor)))
+    })
+}
+
+/// The next chunk of the array.
+fn chunk(mut cursor: Cursor) -> Result<(Bytes, Cursor), Problem> {
+    let mut text = Vec::with_capacity(CHUNK_BYTES * 2);
+    if !cursor.begun {
+        text.push(b'[');
+    }
+    if cursor.next < cursor.end {
+        let wanted = usize::try_from(cursor.end - cursor.next).unwrap_or(usize::MAX).min(CHUNK_BLOCKS);
+        let blocks = cursor.snapshot.blocks(Height(cursor.next), wanted, CHUNK_BYTES)?;
+        for block in &blocks {
+            if cursor.begun {
+                text.push(b',');
+            }
+            cursor.begun = true;
+            json::write(block.block(), &mut text);
+            cursor.next += 1;
+        }
+        if blocks.is_empty() {
+            return Err(Problem::new(500, format!("block {} cannot be read", cursor.next)));
+        }
+    }
+    if cursor.next >= cursor.end {
+        text.push(b']');
+        cursor.ended = true;
+    }
+    cursor.begun = true;
+    Ok((text.into(), cursor))
+}
+
+/// How a block is named in a path.
+enum Name {
+    Tip,
+    Index(Height),
+    Hash(BlockHash),
+}
+
+impl Name {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        if text == "tip" {
+            return Ok(Self::Tip);
+        }
+        if let Some(hash) = BlockHash::from_hex(&text.to_ascii_lowercase()) {
+            return Ok(Self::Hash(hash));
+        }
+        let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+        match text.parse() {
+            Ok(index) if digits => Ok(Self::Index(Height(index))),
+            _ => Err(Problem::bad_request(format!(
+                "{:?} names no block; use an index, a hash of 64 hex characters, or tip",
+                text.chars().take(80).collect::<String>()
+            ))),
+        }
+    }
+}
+
+/// One block, with its hash and its confirmations in headers: blocks from it to the tip, itself included, and 0 for one that
+/// is not on the best chain.
+pub async fn one(app: web::Data<App>, name: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let name = Name::parse(&name)?;
+    let snapshot = app.reader.snapshot();
+    let (block, confirmations) = web::block(move || find(&snapshot, name)).await??;
+    Ok(HttpResponse::Ok()
+        .content_type("application/json; charset=utf-8")
+        .insert_header(("Block-Hash", block.hash().to_string()))
+        .insert_header(("Confirmations", confirmations.to_string()))
+        .body(json::to_string(block.block())))
+}
+
+fn find(snapshot: &Snapshot, name: Name) -> Result<(SharedBlock, u64), Problem> {
+    let tip = snapshot.tip().height;
+    let on_best = |block: SharedBlock| {
+        let confirmations = tip.0 - block.height().0 + 1;
+        (block, confirmations)
+    };
+    let height = match name {
+        Name::Tip => tip,
+        Name::Index(height) => height,
+        Name::Hash(hash) => {
+            return match snapshot.block(&hash)? {
+                Some((block, Some(_))) => Ok(on_best(block)),
+                Some((block, None)) => Ok((block, 0)),
+                None => Err(Problem::not_found(format!("no block has the hash {hash}"))),
+            };
+        }
+    };
+    let missing = || Problem::not_found(format!("there is no block {height} yet; the tip is block {tip}"));
+    snapshot.block_at(height)?.map(on_best).ok_or_else(missing)
+}

@@ -1,0 +1,93 @@
+//! `POST /mineBlock` and `GET /receipts/{id}`: entries in, and where they are now.
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::App;
+use super::problem::Problem;
+use crate::actors::chain::{Mine, Whereabouts};
+use crate::ledger::keeper::{MineRequest, Whereabouts as Place};
+use crate::ledger::storage::SubmissionId;
+use crate::ledger::{BlockHash, json};
+
+/// Characters of an idempotency key.
+const MAX_KEY: usize = 255;
+
+#[derive(Deserialize)]
+struct Entries {
+    data: Vec<String>,
+}
+
+/// Mines the entries into one block and answers with it once it is durable.
+pub async fn mine(app: web::Data<App>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
+    let Entries { data } = body_of(&request, &body, r#"{"data":["Hello"]}"#)?;
+    let key = idempotency_key(&request)?;
+    let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
+    let receipt = receipt_id(&mined.submission);
+    Ok(HttpResponse::Ok()
+        .content_type("application/json; charset=utf-8")
+        .insert_header(("Location", format!("/receipts/{receipt}")))
+        .insert_header(("Receipt-Id", receipt))
+        .insert_header(("Block-Hash", mined.block.hash().to_string()))
+        .body(json::to_string(mined.block.block())))
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(Some(key.to_owned())),
+        _ => Err(Problem::bad_request(format!("an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"))),
+    }
+}
+
+/// A request's body as JSON of a type.
+///
+/// # Errors
+/// 415 without the JSON media type, 400 for a body that does not fit, with an example of one that does.
+pub fn body_of<T: DeserializeOwned>(request: &HttpRequest, body: &[u8], example: &str) -> Result<T, Problem> {
+    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            415,
+            format!(
+                "the body must be sent as JSON: add the header Content-Type: application/json, and a body like {example}"
+            ),
+        ));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}")))
+}
+
+/// A receipt's id in text: the first block's hash, a dash, the place in its body.
+fn receipt_id(submission: &SubmissionId) -> String {
+    format!("{}-{}", submission.block, submission.position)
+}
+
+fn parse_receipt_id(text: &str) -> Option<SubmissionId> {
+    let (hash, position) = text.split_once('-')?;
+    let digits = !position.is_empty() && position.bytes().all(|c| c.is_ascii_digit());
+    let position = position.parse().ok().filter(|_| digits)?;
+    Some(SubmissionId { block: BlockHash::from_hex(hash)?, position })
+}
+
+/// Where a submission is now.
+pub async fn receipt(app: web::Data<App>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let Some(submission) = parse_receipt_id(&id) else {
+        return Err(Problem::bad_request(
+            "a receipt's id is a block hash, a dash and a number, as Receipt-Id gives it",
+        ));
+    };
+    let unknown = || Problem::not_found("this node has acknowledged nothing under that id");
+    let place = app.chain.send(Whereabouts(submission)).await??.ok_or_else(unknown)?;
+    let id = receipt_id(&submission);
+    Ok(HttpResponse::Ok().json(match place {
+        Place::Included { block, height, position, depth } => json!({
+            "id": id, "status": "included", "block": block.to_string(), "index": height, "position": position, "depth": depth,
+        }),
+        Place::Orphaned { block } => json!({ "id": id, "status": "orphaned", "block": block.to_string() }),
+    }))
+}

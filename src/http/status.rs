@@ -1,0 +1,79 @@
+//! `GET /version`, `/status`, `/forks`, `/livez`, `/readyz`: how the node is.
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::App;
+use super::problem::Problem;
+use crate::actors::chain::{GetBranches, GetStats};
+use crate::actors::peers::{GetSync, ListPeers, PeerRow};
+use crate::ledger::{Tip, Version};
+
+/// The version of the blocks that are mined, as the tutorial answers; the program's own is in a header.
+pub async fn version() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .insert_header(("Dolmen-Version", env!("CARGO_PKG_VERSION")))
+        .body(Version::MINED)
+}
+
+/// The node in one object.
+pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let tip = app.reader.snapshot().tip();
+    let peers = app.peers.send(ListPeers).await?;
+    let sync = app.peers.send(GetSync).await?;
+    let stats = app.chain.send(GetStats).await?;
+    let count = |wanted: fn(&PeerRow) -> bool| peers.iter().filter(|row| wanted(row)).count();
+    Ok(HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "tip": tip_json(tip),
+        "blocks": tip.height.0 + 1,
+        "peers": {
+            "linked": count(|row| row.link.is_some()),
+            "native": count(|row| row.kind == "native"),
+            "tutorial": count(|row| row.kind == "tutorial"),
+            "connecting": count(|row| row.kind == "connecting"),
+        },
+        "sync": sync.map(|sync| json!({ "peer": sync.link, "from": sync.from, "at": sync.at, "target": sync.target })),
+        "outbox": stats.outbox,
+        "sideBlocks": stats.side_blocks,
+        "reorgs": stats.reorgs,
+        "writable": stats.failed.is_none(),
+        "problem": stats.failed,
+        "uptimeSeconds": app.stopwatch.millis() / 1000,
+    })))
+}
+
+fn tip_json(tip: Tip) -> Value {
+    json!({ "index": tip.height, "hash": tip.hash.to_string() })
+}
+
+/// The kept branches off the best chain, highest first.
+pub async fn forks(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let branches = app.chain.send(GetBranches).await??;
+    let rows: Vec<Value> = branches
+        .iter()
+        .map(|branch| {
+            json!({
+                "tip": tip_json(branch.tip),
+                "fork": tip_json(branch.fork),
+                "length": branch.tip.height.0 - branch.fork.height.0,
+                "parked": branch.parked,
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "best": tip_json(app.reader.snapshot().tip()), "branches": rows })))
+}
+
+/// 200 as long as the process answers.
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+/// 200 when entries can be taken, 503 and why otherwise.
+pub async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    match app.chain.send(GetStats).await?.failed {
+        None => Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")),
+        Some(reason) => Err(Problem::new(503, reason)),
+    }
+}

@@ -1,0 +1,240 @@
+//! A node: all wiring, used by `dolmen node`, by `devnet` and by tests. Many fit into one process.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use crate::actors::chain::{self, ChainActor};
+use crate::actors::clock::Stopwatch;
+use crate::actors::peers::{self, PeerManager};
+use crate::actors::session::{Door, accept, keep_socket};
+use crate::config::Config;
+use crate::http;
+use crate::ledger::keeper::Keeper;
+use crate::ledger::storage::StorageError;
+use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_INBOUND};
+use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
+
+/// How long requests that are being answered may take once the node stops.
+const GRACE_SECONDS: u64 = 3;
+
+/// Threads that answer HTTP: answers are short, long reads happen elsewhere.
+const HTTP_WORKERS: usize = 2;
+
+/// File with the address book in the data dir.
+const BOOK_FILE: &str = "peers.json";
+
+/// Why a node did not start, in one sentence.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen for {what} on {address}: {error}; choose another with {flag}")]
+    Listen {
+        /// What was to be listened for.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+        /// The flag that chooses it.
+        flag: &'static str,
+    },
+    /// The data dir cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store can be opened but not read.
+    #[error("the store in {dir} cannot be read: {error}")]
+    Read {
+        /// The data dir.
+        dir: PathBuf,
+        /// What went wrong.
+        error: StorageError,
+    },
+    /// The system gives no threads.
+    #[error("cannot start: {0}")]
+    System(String),
+}
+
+/// A running node. Lives in an actix `System`; dropping it stops nothing, [`Node::stop`] does.
+pub struct Node {
+    http_address: SocketAddr,
+    p2p_address: SocketAddr,
+    data_dir: PathBuf,
+    chain: Addr<ChainActor>,
+    peers: Addr<PeerManager>,
+    reader: Reader,
+    http_server: ServerHandle,
+    p2p_server: ServerHandle,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Node {
+    /// Starts a node: when this returns, its chain is readable and both ports answer.
+    ///
+    /// # Errors
+    /// A taken port or an unusable data dir; nothing is left running.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let stopwatch = Stopwatch::start();
+        let http_listener = listen(config.http, "HTTP", "--http")?;
+        let p2p_listener = listen(config.p2p, "peers", "--p2p")?;
+        let local = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+        let http_address = local(&http_listener, config.http);
+        let p2p_address = local(&p2p_listener, config.p2p);
+
+        let keeper = open(config).await?;
+        let reader = keeper.storage().reader();
+        let tip = keeper.tip();
+        let chain_arbiter = Arbiter::new();
+        let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper));
+        let peers_arbiter = Arbiter::new();
+        let parts = peers::Parts {
+            chain: chain.clone(),
+            reader: reader.clone(),
+            stopwatch,
+            port: p2p_address.port(),
+            book_file: config.data_dir.join(BOOK_FILE),
+            peers: config.peers.clone(),
+        };
+        let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
+        chain.do_send(chain::Subscribe(manager.clone().recipient()));
+
+        let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
+        let http_server = serve_http(http_listener, app).map_err(|error| StartError::System(error.to_string()))?;
+        let door = Door { manager: manager.clone(), stopwatch };
+        let p2p_server = serve_peers(p2p_listener, door).map_err(|error| StartError::System(error.to_string()))?;
+        let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
+        actix_web::rt::spawn(http_server);
+        actix_web::rt::spawn(p2p_server);
+        info!(http = %http_address, p2p = %p2p_address, data_dir = %config.data_dir.display(), %tip,
+            millis = stopwatch.millis(), "node ready");
+        Ok(Self {
+            http_address,
+            p2p_address,
+            data_dir: config.data_dir.clone(),
+            chain,
+            peers: manager,
+            reader,
+            http_server: http_handle,
+            p2p_server: p2p_handle,
+            arbiters: vec![chain_arbiter, peers_arbiter],
+        })
+    }
+
+    /// Where HTTP answers.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where peers are answered.
+    #[must_use]
+    pub fn p2p_address(&self) -> SocketAddr {
+        self.p2p_address
+    }
+
+    /// Where the chain is kept.
+    #[must_use]
+    pub fn data_dir(&self) -> &PathBuf {
+        &self.data_dir
+    }
+
+    /// The one writer.
+    #[must_use]
+    pub fn chain(&self) -> &Addr<ChainActor> {
+        &self.chain
+    }
+
+    /// The links.
+    #[must_use]
+    pub fn peers(&self) -> &Addr<PeerManager> {
+        &self.peers
+    }
+
+    /// The chain, to be read from any thread.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Stops taking requests, says goodbye to peers, and closes the store.
+    pub async fn stop(self) {
+        let graceful = tokio::time::timeout(Duration::from_secs(GRACE_SECONDS), self.http_server.stop(true));
+        if graceful.await.is_err() {
+            warn!("requests that took too long were cut off");
+        }
+        // An actor that is gone already needs no notice.
+        let _ = self.peers.send(peers::Stop).await;
+        self.p2p_server.stop(false).await;
+        let _ = self.chain.send(chain::Close).await;
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+        info!(data_dir = %self.data_dir.display(), "node stopped");
+    }
+}
+
+fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<TcpListener, StartError> {
+    let failed = |error| StartError::Listen { what, address, error, flag };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn open(config: &Config) -> Result<Keeper<Store>, StartError> {
+    let dir = config.data_dir.clone();
+    let max_reorg = config.max_reorg;
+    let opening = web::block(move || {
+        let (store, report) = Store::open(&dir, Arc::new(RealDisk), Options::default())?;
+        log_report(&report);
+        Keeper::open(store, max_reorg).map_err(|error| StartError::Read { dir, error })
+    });
+    opening.await.map_err(|error| StartError::System(error.to_string()))?
+}
+
+/// Says what opening the store has found, loudly where somebody should look.
+fn log_report(report: &OpenReport) {
+    if let Some(reason) = &report.rebuilt {
+        info!(reason, groups = report.replayed, "the derived tables were rebuilt from the log");
+    }
+    if let Some(cut) = &report.cut {
+        warn!(file = cut.file, offset = cut.offset, bytes = cut.bytes, kept = ?cut.kept,
+            "an unfinished write at the end of the log was cut off; it was never acknowledged");
+    }
+    for damage in &report.damage {
+        error!(file = damage.file, offset = damage.offset, what = damage.what, "the log is damaged");
+    }
+}
+
+fn serve_http(listener: TcpListener, app: http::App) -> io::Result<Server> {
+    let server = HttpServer::new(move || App::new().app_data(web::Data::new(app.clone())).configure(http::routes))
+        .workers(HTTP_WORKERS)
+        .shutdown_timeout(GRACE_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(server)
+}
+
+fn serve_peers(listener: TcpListener, door: Door) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new().app_data(web::Data::new(door.clone())).service(web::resource("/").route(web::get().to(accept)))
+    })
+    .on_connect(keep_socket)
+    .workers(1)
+    // One more than may stay, so that a refusal can be said.
+    .max_connections(MAX_INBOUND + 1)
+    .client_request_timeout(HANDSHAKE_TIMEOUT)
+    .shutdown_timeout(1)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}

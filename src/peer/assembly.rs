@@ -1,0 +1,325 @@
+//! From WebSocket frames to whole messages, judging lengths before anything is kept.
+//!
+//! Owns the [`Guard`] over declared frame lengths and the [`Assembler`] of continuation frames. Refuses to know sockets:
+//! bytes and frames come in. The limits are arguments, since what a peer may send changes while it is known better.
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+/// The longest frame header: two bytes, eight of length, four of mask.
+const MAX_HEADER: usize = 14;
+
+/// Bytes of a control frame's payload, by RFC 6455.
+const MAX_CONTROL: u64 = 125;
+
+/// Why frames give no message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum AssemblyError {
+    /// The message is, or says that it will be, longer than this peer may send now.
+    #[error("a message of {got} bytes; {limit} are allowed now")]
+    TooLong {
+        /// Its length as far as it is known.
+        got: u64,
+        /// What was allowed.
+        limit: usize,
+    },
+    /// A text message that is not UTF-8.
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+    /// A continuation without a beginning, or a beginning inside a message.
+    #[error("frames out of order")]
+    Order,
+}
+
+/// Length of the header that begins `bytes`, and of the payload that it announces; `None` while the header is incomplete.
+#[must_use]
+pub fn announced(bytes: &[u8]) -> Option<(usize, u64)> {
+    let second = *bytes.get(1)?;
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (length_bytes, payload) = match second & 0x7f {
+        126 => (2, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (8, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+        short => (0, u64::from(short)),
+    };
+    let header = 2 + length_bytes + mask;
+    (bytes.len() >= header).then_some((header, payload))
+}
+
+/// Whether a frame that announces this payload may come.
+///
+/// # Errors
+/// [`AssemblyError::TooLong`].
+pub fn allow(payload: u64, limit: usize) -> Result<(), AssemblyError> {
+    // A control frame is always allowed: the codec judges its length, and a small limit must not stop a ping.
+    if payload > (limit as u64).max(MAX_CONTROL) {
+        return Err(AssemblyError::TooLong { got: payload, limit });
+    }
+    Ok(())
+}
+
+/// Watches a stream of bytes for frames that announce more than is allowed.
+#[derive(Debug, Default)]
+pub struct Guard {
+    header: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to come.
+    payload: u64,
+    /// Whole messages in one frame that were announced.
+    messages: u64,
+}
+
+/// Whether a frame's first byte says that it holds a whole message.
+#[must_use]
+pub fn is_whole_message(first_byte: u8) -> bool {
+    matches!(first_byte, 0x81 | 0x82)
+}
+
+impl Guard {
+    /// Judges the next bytes of the stream.
+    ///
+    /// # Errors
+    /// [`AssemblyError::TooLong`] as soon as a frame's header is complete; the stream is then to be ended.
+    pub fn check(&mut self, mut bytes: &[u8], limits: Limits) -> Result<(), AssemblyError> {
+        while !bytes.is_empty() {
+            if self.payload > 0 {
+                // The smaller of the two fits into both types.
+                let skip = self.payload.min(bytes.len() as u64);
+                self.payload -= skip;
+                bytes = &bytes[skip as usize..];
+                continue;
+            }
+            let before = self.header.len();
+            self.header.extend_from_slice(&bytes[..bytes.len().min(MAX_HEADER - before)]);
+            match announced(&self.header) {
+                Some((length, payload)) => {
+                    allow(payload, if self.messages == 0 { limits.first } else { limits.later })?;
+                    self.messages += u64::from(is_whole_message(self.header[0]));
+                    self.header.clear();
+                    self.payload = payload;
+                    bytes = &bytes[length - before..];
+                }
+                // Fewer than 14 bytes and no header yet: all of `bytes` was taken.
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a frame has begun and is not complete.
+    #[must_use]
+    pub fn inside(&self) -> bool {
+        self.payload > 0 || !self.header.is_empty()
+    }
+}
+
+/// How long messages may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The first, before anything is known of the peer.
+    pub first: usize,
+    /// Every other.
+    pub later: usize,
+}
+
+/// A frame that carries a message or a part of one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// A whole text message.
+    Text(Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    /// The beginning of a text message.
+    FirstText(Bytes),
+    /// The beginning of a binary message.
+    FirstBinary(Bytes),
+    /// A further part.
+    Continue(Bytes),
+    /// The last part.
+    Last(Bytes),
+}
+
+/// A whole message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Text,
+    Binary,
+}
+
+/// Joins the parts of messages.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    begun: Option<(Kind, BytesMut)>,
+}
+
+impl Assembler {
+    /// Takes the next frame; answers with a message when it is whole.
+    ///
+    /// # Errors
+    /// The message is too long, out of order or not text; the link is then to be ended.
+    pub fn push(&mut self, piece: Piece, limit: usize) -> Result<Option<Message>, AssemblyError> {
+        match piece {
+            Piece::Text(bytes) => self.whole(Kind::Text, bytes, limit).map(Some),
+            Piece::Binary(bytes) => self.whole(Kind::Binary, bytes, limit).map(Some),
+            Piece::FirstText(bytes) => self.begin(Kind::Text, &bytes, limit).map(|()| None),
+            Piece::FirstBinary(bytes) => self.begin(Kind::Binary, &bytes, limit).map(|()| None),
+            Piece::Continue(bytes) => self.go_on(&bytes, limit).map(|()| None),
+            Piece::Last(bytes) => {
+                self.go_on(&bytes, limit)?;
+                let (kind, whole) = self.begun.take().ok_or(AssemblyError::Order)?;
+                message(kind, whole.freeze()).map(Some)
+            }
+        }
+    }
+
+    /// Whether a message has begun and is not complete.
+    #[must_use]
+    pub fn inside(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    fn whole(&mut self, kind: Kind, bytes: Bytes, limit: usize) -> Result<Message, AssemblyError> {
+        if self.begun.is_some() {
+            return Err(AssemblyError::Order);
+        }
+        fits(bytes.len(), limit)?;
+        message(kind, bytes)
+    }
+
+    fn begin(&mut self, kind: Kind, bytes: &[u8], limit: usize) -> Result<(), AssemblyError> {
+        if self.begun.is_some() {
+            return Err(AssemblyError::Order);
+        }
+        fits(bytes.len(), limit)?;
+        self.begun = Some((kind, BytesMut::from(bytes)));
+        Ok(())
+    }
+
+    fn go_on(&mut self, bytes: &[u8], limit: usize) -> Result<(), AssemblyError> {
+        let (_, begun) = self.begun.as_mut().ok_or(AssemblyError::Order)?;
+        fits(begun.len() + bytes.len(), limit)?;
+        begun.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn fits(got: usize, limit: usize) -> Result<(), AssemblyError> {
+    if got > limit { Err(AssemblyError::TooLong { got: got as u64, limit }) } else { Ok(()) }
+}
+
+fn message(kind: Kind, bytes: Bytes) -> Result<Message, AssemblyError> {
+    match kind {
+        Kind::Binary => Ok(Message::Binary(bytes)),
+        Kind::Text => match String::from_utf8(Vec::from(bytes)) {
+            Ok(text) => Ok(Message::Text(text)),
+            Err(_) => Err(AssemblyError::NotUtf8),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(limit: usize) -> Limits {
+        Limits { first: limit, later: limit }
+    }
+
+    #[test]
+    fn only_the_first_message_is_held_to_the_first_limit() {
+        let limits = Limits { first: 10, later: 1000 };
+        let stream: Vec<u8> = [10, 1000].into_iter().flat_map(frame).collect();
+        for chunk in [1, 5, stream.len()] {
+            let mut guard = Guard::default();
+            assert!(stream.chunks(chunk).all(|bytes| guard.check(bytes, limits).is_ok()), "chunks of {chunk}");
+        }
+        let too_long = Err(AssemblyError::TooLong { got: 200, limit: 10 });
+        assert_eq!(Guard::default().check(&frame(200), limits), too_long);
+    }
+
+    /// A masked client frame.
+    fn frame(payload: usize) -> Vec<u8> {
+        let mut bytes = vec![0x82];
+        match payload {
+            0..=125 => bytes.push(0x80 | payload as u8),
+            126..=0xffff => {
+                bytes.push(0x80 | 126);
+                bytes.extend((payload as u16).to_be_bytes());
+            }
+            _ => {
+                bytes.push(0x80 | 127);
+                bytes.extend((payload as u64).to_be_bytes());
+            }
+        }
+        bytes.extend([1, 2, 3, 4]);
+        bytes.extend(vec![0xff; payload]);
+        bytes
+    }
+
+    #[test]
+    fn the_guard_finds_the_long_frame_in_every_chunk_size() {
+        let stream: Vec<u8> = [0, 1, 125, 126, 300, 70_000, 70_001].into_iter().flat_map(frame).collect();
+        for chunk in [1, 2, 3, 7, 13, 14, 15, 64, 1000, stream.len()] {
+            let mut guard = Guard::default();
+            let verdicts: Vec<_> = stream.chunks(chunk).map(|bytes| guard.check(bytes, same(70_000))).collect();
+            let bad = verdicts.iter().position(Result::is_err).expect("the last frame is too long");
+            assert_eq!(verdicts[bad], Err(AssemblyError::TooLong { got: 70_001, limit: 70_000 }), "chunks of {chunk}");
+            let header_end = stream.len() - 70_001;
+            assert_eq!(bad, (header_end - 1) / chunk, "chunks of {chunk}: as soon as the header is complete");
+            let mut guard = Guard::default();
+            assert!(stream.chunks(chunk).all(|bytes| guard.check(bytes, same(70_001)).is_ok()));
+            assert!(!guard.inside());
+        }
+    }
+
+    #[test]
+    fn a_gibibyte_is_refused_by_its_header_alone() {
+        let header = [0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4];
+        let wanted = Err(AssemblyError::TooLong { got: 1 << 30, limit: 4096 });
+        assert_eq!(Guard::default().check(&header, same(4096)), wanted);
+        assert_eq!(announced(&header[..9]), None);
+    }
+
+    #[test]
+    fn parts_become_one_message_and_their_sum_is_limited() {
+        let mut assembler = Assembler::default();
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        assert_eq!(assembler.push(Piece::FirstText(bytes("he")), 5), Ok(None));
+        assert!(assembler.inside());
+        assert_eq!(assembler.push(Piece::Continue(bytes("ll")), 5), Ok(None));
+        assert_eq!(assembler.push(Piece::Last(bytes("o")), 5), Ok(Some(Message::Text("hello".into()))));
+        assert!(!assembler.inside());
+        assert_eq!(assembler.push(Piece::FirstBinary(bytes("1234")), 5), Ok(None));
+        let wanted = Err(AssemblyError::TooLong { got: 6, limit: 5 });
+        assert_eq!(assembler.push(Piece::Continue(bytes("56")), 5), wanted);
+    }
+
+    #[test]
+    fn frames_out_of_order_are_refused() {
+        let part = || Bytes::from_static(b"x");
+        let order = Err(AssemblyError::Order);
+        assert_eq!(Assembler::default().push(Piece::Continue(part()), 9), order);
+        assert_eq!(Assembler::default().push(Piece::Last(part()), 9), order);
+        for second in [Piece::Text(part()), Piece::Binary(part()), Piece::FirstText(part()), Piece::FirstBinary(part())]
+        {
+            let mut assembler = Assembler::default();
+            assert_eq!(assembler.push(Piece::FirstText(part()), 9), Ok(None));
+            assert_eq!(assembler.push(second, 9), order);
+        }
+    }
+
+    #[test]
+    fn text_must_be_utf8() {
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.push(Piece::Text(Bytes::from_static(b"\xff")), 9), Err(AssemblyError::NotUtf8));
+        // A character may be split between frames.
+        assert_eq!(assembler.push(Piece::FirstText(Bytes::from_static(b"\xed\x95")), 9), Ok(None));
+        assert_eq!(assembler.push(Piece::Last(Bytes::from_static(b"\x9c")), 9), Ok(Some(Message::Text("한".into()))));
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading beside the writer: snapshots of the best chain that stay as they are while the writer goes on.
+//!
+//! Owns nothing but a handle on what is [shared](super::shared); many readers on many threads cost the writer nothing.
+
+use std::sync::Arc;
+
+use super::error::damaged;
+use super::shared::{Shared, View};
+use crate::ledger::block::{Height, SharedBlock, Tip};
+use crate::ledger::hash::BlockHash;
+use crate::ledger::storage::{Placed, StorageError, SubmissionId};
+
+/// Takes snapshots; can be given to any thread.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<Shared>);
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The best chain as of the last commit.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { shared: Arc::clone(&self.0), view: self.0.view() }
+    }
+
+    /// The end of the best chain as of the last commit.
+    #[must_use]
+    pub fn tip(&self) -> Tip {
+        self.0.tip()
+    }
+}
+
+/// The best chain as it was after one commit. Cheap to make and to clone; one that is kept for long keeps the places of
+/// the blocks that left the best chain since, 48 bytes each, in memory.
+///
+/// All answers are of that chain, only side blocks are those of now. When the store is closed they end with
+/// [`StorageError::Failed`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    shared: Arc<Shared>,
+    view: View,
+}
+
+impl Snapshot {
+    /// The end of the chain.
+    #[must_use]
+    pub fn tip(&self) -> Tip {
+        self.view.tip
+    }
+
+    /// The block at a height; `None` above the tip.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn block_at(&self, height: Height) -> Result<Option<SharedBlock>, StorageError> {
+        match self.shared.entry(&self.view, height)? {
+            Some(entry) => self.shared.block_of(entry, height).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The hash at a height; `None` above the tip.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn hash_at(&self, height: Height) -> Result<Option<BlockHash>, StorageError> {
+        self.shared.hash_at(&self.view, height)
+    }
+
+    /// The height of a block of the chain; `None` if it is not on it.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn height_of(&self, hash: &BlockHash) -> Result<Option<Height>, StorageError> {
+        self.shared.height_of(&self.view, hash)
+    }
+
+    /// A block of the chain with its height, or a block that is kept beside the chain now.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn block(&self, hash: &BlockHash) -> Result<Option<(SharedBlock, Option<Height>)>, StorageError> {
+        self.shared.block(&self.view, hash)
+    }
+
+    /// Blocks in sequence: at most `max_blocks` and about `max_bytes` bytes, but one if there is one; empty above the tip.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn blocks(&self, from: Height, max_blocks: usize, max_bytes: usize) -> Result<Vec<SharedBlock>, StorageError> {
+        self.shared.blocks(&self.view, from, max_blocks, max_bytes)
+    }
+
+    /// Hashes in sequence, at most `count`; empty above the tip.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn hashes(&self, from: Height, count: usize) -> Result<Vec<BlockHash>, StorageError> {
+        let entries = self.shared.entries(&self.view, from, count)?;
+        let hash = |(entry, height): (Option<super::positions::Entry>, u64)| match entry {
+            Some(entry) if entry.hash != BlockHash::ZERO || Height(height) == self.view.tip.height => Ok(entry.hash),
+            _ => Err(damaged(format!("the hash of block {height} cannot be read"))),
+        };
+        entries.into_iter().zip(from.0..).map(hash).collect()
+    }
+
+    /// The submissions that this node placed in a block.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn placed_in(&self, block: &BlockHash) -> Result<Vec<Placed>, StorageError> {
+        self.shared.placed_in(&self.view, block)
+    }
+
+    /// Every block that a submission was placed in, oldest first; empty if no submission has this name.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn placements_of(&self, submission: &SubmissionId) -> Result<Vec<(BlockHash, Placed)>, StorageError> {
+        self.shared.placements_of(&self.view, submission)
+    }
+}

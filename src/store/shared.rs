@@ -1,0 +1,503 @@
+//! What the writer and all readers look at, and how a question about a chain is answered from it.
+//!
+//! Owns the answers: which entry a height has in a given [`View`], which record that leads to, and what is checked on the
+//! way. Nothing in this file changes the chain; the writer's part is in [`derived`](super::derived).
+//!
+//! A view is a tip and an *epoch*, which ends when blocks leave the best chain. Before the writer overwrites entries of
+//! `heights`, it hangs the old ones on the epoch that ends; whoever still looks at an older chain walks from its own epoch
+//! forward, and the first reorg that took its height away has its entry. Epochs that nobody looks at any more are freed.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use super::checkpoint::{Damage, Side};
+use super::disk::Disk;
+use super::error::damaged;
+use super::positions::{Entry, Place, Positions, damaged_entry};
+use super::record::{self, Kind, Outline};
+use super::segment::{RECORD_HEADER, Record, Segment, Segments, file_name};
+use super::table::{Table, Tables};
+use crate::ledger::block::{Block, CheckedBlock, Height, SharedBlock, Tip};
+use crate::ledger::genesis;
+use crate::ledger::hash::BlockHash;
+use crate::ledger::storage::{KeyDigest, Placed, StorageError, SubmissionId};
+
+/// Places of damage that are remembered; more would say nothing new.
+const MAX_DAMAGE: usize = 1000;
+
+/// Bytes of neighbouring records that are read at once.
+const READ_AT_ONCE: u64 = 1 << 20;
+
+/// Bytes between two records that are read along rather than skipped: headers of groups and small records.
+const MAX_GAP: u64 = 4096;
+
+/// The file whose presence says that the derived state has to be made again.
+pub(super) const REBUILD: &str = "REBUILD";
+
+/// What left the best chain in one step.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) fork: u64,
+    /// The entries above the fork, as they stood.
+    pub(super) left: Vec<Entry>,
+}
+
+/// A time in which no block left the best chain.
+#[derive(Debug, Default)]
+pub(super) struct Epoch {
+    /// How it ended, and the next one.
+    end: OnceLock<(Departure, Arc<Epoch>)>,
+}
+
+impl Epoch {
+    /// Ends this epoch; the next one.
+    pub(super) fn end(&self, departure: Departure) -> Arc<Self> {
+        let next = Arc::new(Self::default());
+        // Only the writer ends epochs, each once; a second end would change nothing.
+        let _ = self.end.set((departure, Arc::clone(&next)));
+        next
+    }
+
+    /// The entry that a height had in this epoch, if it has lost it since.
+    fn lost_since(&self, height: u64) -> Option<Entry> {
+        let mut epoch = self;
+        while let Some((departure, next)) = epoch.end.get() {
+            let above = height.checked_sub(departure.fork + 1);
+            if let Some(entry) = above.and_then(|above| departure.left.get(usize::try_from(above).ok()?)) {
+                return Some(*entry);
+            }
+            epoch = next;
+        }
+        None
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // One after the other: a chain of epochs that are freed together must not use the stack for each.
+        let mut next = self.end.take().map(|(_, next)| next);
+        while let Some(epoch) = next {
+            next = Arc::into_inner(epoch).and_then(|mut epoch| epoch.end.take()).map(|(_, next)| next);
+        }
+    }
+}
+
+/// A chain as it was after some commit.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) tip: Tip,
+    pub(super) epoch: Arc<Epoch>,
+}
+
+/// Everything that is open.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    /// Where the files of the index are.
+    pub(super) index_dir: PathBuf,
+    pub(super) segments: Segments,
+    pub(super) positions: Positions,
+    pub(super) tables: Tables,
+    /// All kept side blocks.
+    pub(super) sides: RwLock<HashMap<BlockHash, Side>>,
+    /// The chain as of the last commit.
+    pub(super) view: RwLock<View>,
+    /// Whether the writer is gone. Another may overwrite `heights` then, and nobody here would know.
+    pub(super) closed: AtomicBool,
+    /// Broken parts of the log that were met.
+    pub(super) damage: Mutex<Vec<Damage>>,
+}
+
+impl Shared {
+    /// The chain as of the last commit.
+    pub(super) fn view(&self) -> View {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tip(&self) -> Tip {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).tip
+    }
+
+    /// A kept side block.
+    pub(super) fn side(&self, hash: &BlockHash) -> Option<Side> {
+        self.sides.read().unwrap_or_else(PoisonError::into_inner).get(hash).copied()
+    }
+
+    // ---- Heights.
+
+    /// The entry of a height in a view; `None` above its tip.
+    pub(super) fn entry(&self, view: &View, height: Height) -> Result<Option<Entry>, StorageError> {
+        if height > view.tip.height {
+            return Ok(None);
+        }
+        if let Some(entry) = view.epoch.lost_since(height.0) {
+            return Ok(Some(entry));
+        }
+        let read = self.positions.read(height.0);
+        // A reorg may have overwritten the entry while it was read; then the epoch has ended by now.
+        if let Some(entry) = view.epoch.lost_since(height.0) {
+            return Ok(Some(entry));
+        }
+        self.still_open()?;
+        self.derived(read).map(Some)
+    }
+
+    /// The entries of a view from a height on, at most `count`; empty above the tip. An unreadable entry is `None`.
+    pub(super) fn entries(&self, view: &View, from: Height, count: usize) -> Result<Vec<Option<Entry>>, StorageError> {
+        let above = view.tip.height.next().0.saturating_sub(from.0);
+        let count = usize::try_from(above).unwrap_or(usize::MAX).min(count);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut entries = self.positions.read_run(from.0, count)?;
+        for (entry, height) in entries.iter_mut().zip(from.0..) {
+            if let Some(lost) = view.epoch.lost_since(height) {
+                *entry = Some(lost);
+            }
+        }
+        self.still_open()?;
+        Ok(entries)
+    }
+
+    /// The hash at a height of a view.
+    pub(super) fn hash_at(&self, view: &View, height: Height) -> Result<Option<BlockHash>, StorageError> {
+        if height == view.tip.height {
+            return Ok(Some(view.tip.hash));
+        }
+        match self.entry(view, height)? {
+            Some(entry) if entry.hash == BlockHash::ZERO => Err(lost(height)),
+            entry => Ok(entry.map(|entry| entry.hash)),
+        }
+    }
+
+    /// Where a hash is on the chain of a view.
+    pub(super) fn height_of(&self, view: &View, hash: &BlockHash) -> Result<Option<Height>, StorageError> {
+        if *hash == view.tip.hash {
+            return Ok(Some(view.tip.height));
+        }
+        if *hash == genesis::tip().hash {
+            return Ok(Some(Height::GENESIS));
+        }
+        let candidates = self.derived(self.tables.find(Table::Heights, key_of(hash)))?;
+        for height in candidates.into_iter().map(Height) {
+            if self.entry(view, height)?.is_some_and(|entry| entry.hash == *hash) {
+                return Ok(Some(height));
+            }
+        }
+        Ok(None)
+    }
+
+    // ---- Blocks.
+
+    /// The block of an entry, with its hash computed anew.
+    pub(super) fn block_of(&self, entry: Entry, height: Height) -> Result<SharedBlock, StorageError> {
+        if height == Height::GENESIS {
+            return Ok(genesis::block());
+        }
+        if entry.place.is_none() {
+            return Err(lost(height));
+        }
+        let record = self.record(entry.place)?;
+        let block = decode(record.kind, record.payload()).ok_or_else(|| not_a_block(entry.place))?;
+        self.fits(block, entry, height)
+    }
+
+    /// A block that stands at a place, if it is the one that was looked for.
+    fn fits(&self, block: Block, entry: Entry, height: Height) -> Result<SharedBlock, StorageError> {
+        let hash = block.header.hash();
+        if hash == entry.hash && block.header.index == height {
+            Ok(Arc::new(CheckedBlock::trusted(block, hash)))
+        } else {
+            self.derived(Err(damaged(format!("heights: block {height} is not where its entry says"))))
+        }
+    }
+
+    /// A block of a view's chain, or a kept side block.
+    pub(super) fn block(
+        &self,
+        view: &View,
+        hash: &BlockHash,
+    ) -> Result<Option<(SharedBlock, Option<Height>)>, StorageError> {
+        if let Some(height) = self.height_of(view, hash)?
+            && let Some(entry) = self.entry(view, height)?
+        {
+            return Ok(Some((self.block_of(entry, height)?, Some(height))));
+        }
+        match self.side(hash) {
+            Some(side) => {
+                let block = self.block_of(Entry { hash: *hash, place: side.place() }, side.height)?;
+                Ok(Some((block, None)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Blocks of a view's chain from a height on: at most `max_blocks`, and no more bytes of records than `max_bytes`, but
+    /// one block if there is one.
+    pub(super) fn blocks(
+        &self,
+        view: &View,
+        from: Height,
+        max_blocks: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<SharedBlock>, StorageError> {
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        let mut next = from;
+        while blocks.len() < max_blocks {
+            let entries = self.entries(view, next, (max_blocks - blocks.len()).min(ENTRIES_AT_ONCE))?;
+            if entries.is_empty() {
+                break;
+            }
+            let entries =
+                entries.into_iter().zip(next.0..).map(|(entry, height)| entry.ok_or_else(|| damaged_entry(height)));
+            let entries = entries.collect::<Result<Vec<_>, _>>();
+            let entries = self.derived(entries)?;
+            let fit = entries.iter().take_while(|entry| {
+                bytes += entry.place.len as usize;
+                bytes <= max_bytes
+            });
+            let fit = fit.count().max(usize::from(blocks.is_empty()));
+            let mut height = next;
+            self.each_record(&entries[..fit], &mut |place, found| {
+                let block = match found {
+                    None if height == Height::GENESIS => genesis::block(),
+                    None => return Err(lost(height)),
+                    Some((kind, payload)) => {
+                        let block = decode(kind, payload).ok_or_else(|| not_a_block(place))?;
+                        let entry = entries[(height.0 - next.0) as usize];
+                        self.fits(block, entry, height)?
+                    }
+                };
+                blocks.push(block);
+                height = height.next();
+                Ok(())
+            })?;
+            if fit < entries.len() {
+                break;
+            }
+            next = height;
+        }
+        Ok(blocks)
+    }
+
+    /// Hands on the record of each entry in order, reading neighbours together; `None` for an entry without a place.
+    pub(super) fn each_record(
+        &self,
+        entries: &[Entry],
+        take: &mut dyn FnMut(Place, Option<(Kind, &[u8])>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            if first.place.is_none() {
+                take(first.place, None)?;
+                rest = &rest[1..];
+                continue;
+            }
+            let count = neighbours(rest);
+            let (run, others) = rest.split_at(count);
+            let segment = self.segments.get(first.place.segment)?;
+            let start = u64::from(first.place.offset);
+            let end = run.last().map_or(start, |last| u64::from(last.place.offset) + u64::from(last.place.len));
+            // The cast is safe: the run is at most one record, or READ_AT_ONCE bytes.
+            let bytes = self.noted(segment.read(start, (end - start) as u32))?;
+            for entry in run {
+                let at = (u64::from(entry.place.offset) - start) as usize;
+                let record = bytes.get(at..at + entry.place.len as usize).unwrap_or_default();
+                let (kind, payload) = self.noted(whole_record(&segment, entry.place, record))?;
+                take(entry.place, Some((kind, payload)))?;
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// A record at a place.
+    pub(super) fn record(&self, place: Place) -> Result<Record, StorageError> {
+        let segment = self.noted(self.segments.get(place.segment))?;
+        self.noted(segment.read_record(place.offset, place.len))
+    }
+
+    // ---- What this node mined.
+
+    /// The submissions placed in a block by this node.
+    pub(super) fn placed_in(&self, view: &View, hash: &BlockHash) -> Result<Vec<Placed>, StorageError> {
+        Ok(self.own_block(view, hash)?.map(|(_, placed)| placed).unwrap_or_default())
+    }
+
+    /// A block that this node mined, wherever it is now.
+    fn own_block(&self, view: &View, hash: &BlockHash) -> Result<Option<(Block, Vec<Placed>)>, StorageError> {
+        for packed in self.derived(self.tables.find(Table::Own, key_of(hash)))? {
+            let (block, found, placed) = self.own_record(packed)?;
+            if found == *hash {
+                return Ok(Some((block, placed)));
+            }
+        }
+        let Some(height) = self.height_of(view, hash)? else { return Ok(None) };
+        let Some(entry) = self.entry(view, height)?.filter(|entry| !entry.place.is_none()) else { return Ok(None) };
+        let record = self.record(entry.place)?;
+        if record.kind != Kind::OwnBlock {
+            return Ok(None);
+        }
+        match record::read_own_block(record.payload()) {
+            Some((block, found, placed)) if found == *hash => Ok(Some((block, placed))),
+            _ => Err(not_a_block(entry.place)),
+        }
+    }
+
+    /// The own block whose record begins at a place of the log.
+    fn own_record(&self, packed: u64) -> Result<(Block, BlockHash, Vec<Placed>), StorageError> {
+        // The casts split the number in its halves.
+        let (segment, offset) = ((packed >> 32) as u32, packed as u32);
+        let record = self.noted(self.segments.get(segment).and_then(|segment| segment.read_record_at(offset)))?;
+        let own = if record.kind == Kind::OwnBlock { record::read_own_block(record.payload()) } else { None };
+        own.ok_or_else(|| damaged(format!("{} at {offset}: not a block that this node mined", file_name(segment))))
+    }
+
+    /// All placements of a submission, oldest first.
+    pub(super) fn placements_of(
+        &self,
+        view: &View,
+        submission: &SubmissionId,
+    ) -> Result<Vec<(BlockHash, Placed)>, StorageError> {
+        let of_it = |placed: &Placed| placed.submission == *submission;
+        let Some(first) = self.placed_in(view, &submission.block)?.into_iter().find(of_it) else {
+            return Ok(Vec::new());
+        };
+        let mut placements = vec![(submission.block, first)];
+        for packed in self.derived(self.tables.find(Table::Again, key_of_submission(submission)))? {
+            let (_, hash, placed) = self.own_record(packed)?;
+            placements.extend(placed.into_iter().filter(of_it).map(|placed| (hash, placed)));
+        }
+        Ok(placements)
+    }
+
+    /// The entries of a submission.
+    pub(super) fn entries_of(
+        &self,
+        view: &View,
+        submission: &SubmissionId,
+    ) -> Result<Option<Vec<String>>, StorageError> {
+        let Some((block, placed)) = self.own_block(view, &submission.block)? else { return Ok(None) };
+        let Some(placed) = placed.into_iter().find(|placed| placed.submission == *submission) else { return Ok(None) };
+        let from = placed.position as usize;
+        let entries = block.body.get(from..from.saturating_add(placed.entries as usize));
+        match entries {
+            Some(entries) => Ok(Some(entries.to_vec())),
+            None => Err(damaged(format!("block {}: a submission reaches beyond its body", submission.block))),
+        }
+    }
+
+    /// The submission that came with a key.
+    pub(super) fn submission_by_key(&self, key: &KeyDigest) -> Result<Option<SubmissionId>, StorageError> {
+        for packed in self.derived(self.tables.find(Table::Keys, key_of(&BlockHash(*key))))? {
+            let (_, _, placed) = self.own_record(packed)?;
+            if let Some(placed) = placed.into_iter().find(|placed| placed.key.as_ref() == Some(key)) {
+                return Ok(Some(placed.submission));
+            }
+        }
+        Ok(None)
+    }
+
+    // ---- Trouble.
+
+    /// Readers of a store that another may have opened by now must not trust `heights`.
+    fn still_open(&self) -> Result<(), StorageError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StorageError::Failed("the store was closed".into()));
+        }
+        Ok(())
+    }
+
+    /// Remembers that derived state is damaged, so that the next start makes it again.
+    pub(super) fn derived<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Damaged(what)) = &result {
+            self.note(Damage { file: "index".into(), offset: 0, bytes: 0, what: what.to_string() });
+            // Best effort: without the mark the next start finds out as this one did.
+            let _ = self.disk.create(&self.index_dir.join(REBUILD));
+            return Err(damaged(format!("{what}; the next start makes the index again")));
+        }
+        result
+    }
+
+    /// Remembers that the log is damaged.
+    fn noted<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Damaged(what)) = &result {
+            self.note(Damage { file: "log".into(), offset: 0, bytes: 0, what: what.to_string() });
+        }
+        result
+    }
+
+    pub(super) fn note(&self, damage: Damage) {
+        let mut known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MAX_DAMAGE && !known.contains(&damage) {
+            tracing::error!(file = damage.file, offset = damage.offset, "the store is damaged: {}", damage.what);
+            known.push(damage);
+        }
+    }
+}
+
+/// Entries that are looked up at once when blocks are read in sequence.
+const ENTRIES_AT_ONCE: usize = 4096;
+
+/// How many of the first entries can be read in one go.
+fn neighbours(entries: &[Entry]) -> usize {
+    let start = entries.first().map_or(0, |entry| u64::from(entry.place.offset));
+    let fits = |pair: &[Entry]| {
+        let (a, b) = (pair[0].place, pair[1].place);
+        let a_end = u64::from(a.offset) + u64::from(a.len);
+        let b_end = u64::from(b.offset) + u64::from(b.len);
+        a.segment == b.segment
+            && u64::from(b.offset) >= a_end
+            && u64::from(b.offset) - a_end <= MAX_GAP
+            && b_end - start <= READ_AT_ONCE
+    };
+    1 + entries.windows(2).take_while(|pair| fits(pair)).count()
+}
+
+fn whole_record<'b>(segment: &Segment, place: Place, bytes: &'b [u8]) -> Result<(Kind, &'b [u8]), StorageError> {
+    match segment.parse_record(bytes) {
+        Some((kind, len)) if RECORD_HEADER + len == bytes.len() => Ok((kind, &bytes[RECORD_HEADER..])),
+        _ => Err(segment.damaged(place.offset.into(), "a record")),
+    }
+}
+
+/// The block in a record of either kind.
+pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Block> {
+    match kind {
+        Kind::Block => record::read_block(payload),
+        Kind::OwnBlock => record::read_own_block(payload).map(|(block, _, _)| block),
+        _ => None,
+    }
+}
+
+/// The outline of a block's record, and what is placed in it.
+pub(super) fn outline(kind: Kind, payload: &[u8]) -> Option<(Outline, Vec<Placed>)> {
+    match kind {
+        Kind::Block | Kind::OwnBlock => record::read_outline(kind, payload),
+        _ => None,
+    }
+}
+
+/// What the tables know a hash by.
+pub(super) fn key_of(hash: &BlockHash) -> u64 {
+    let mut key = [0; 8];
+    key.copy_from_slice(&hash.0[..8]);
+    u64::from_be_bytes(key)
+}
+
+/// What the tables know a submission by.
+pub(super) fn key_of_submission(submission: &SubmissionId) -> u64 {
+    // Spreads the submissions of one block evenly.
+    key_of(&submission.block).wrapping_add(u64::from(submission.position).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn lost(height: Height) -> StorageError {
+    damaged(format!("block {height} was lost by damage to the log"))
+}
+
+fn not_a_block(place: Place) -> StorageError {
+    damaged(format!("{} at {}: no block stands there", file_name(place.segment), place.offset))
+}

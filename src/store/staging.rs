@@ -1,0 +1,207 @@
+//! Branches that are collected beside the chain, on disk, before they are adopted or given up.
+//!
+//! Owns the files `staging/<branch>-<part, 8 hex>.seg`, segments in every respect but for where they stand, and
+//! `staging/<branch>.places`, which has 48 bytes for each block as in `heights` (the segment is the part's number from 1,
+//! the height is the place in the branch from 0). Nothing of a branch is held in memory but its last part's buffer. Files
+//! of branches that nobody has a hand on are removed at the next open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{self, Disk, DiskFile};
+use super::error::{damaged, from_disk};
+use super::positions::{ENTRY, Entry, Place};
+use super::record::{self, Kind};
+use super::segment::{HEADER, Purpose, Segment, file_name};
+use super::shared;
+use crate::ledger::block::{CheckedBlock, SharedBlock, Tip};
+use crate::ledger::hash::BlockHash;
+use crate::ledger::storage::StorageError;
+
+/// Entries of the sidecar that are read at once.
+const CHUNK: u64 = 16 * 1024;
+
+/// A branch that is being collected. Given up with [`Store::discard`](super::Store), or by dropping it and opening anew.
+#[derive(Debug)]
+pub struct Staging {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    genesis: BlockHash,
+    /// The branch's number, which begins the names of its files.
+    number: u64,
+    roll_at: u64,
+    pub(super) fork: Tip,
+    pub(super) tip: Tip,
+    pub(super) parts: Vec<Part>,
+    /// Where the blocks are.
+    places: Arc<dyn DiskFile>,
+    /// Number of blocks.
+    pub(super) count: u64,
+    buffer: Vec<u8>,
+}
+
+/// A file of a staged branch.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) segment: Segment,
+    pub(super) blocks: u64,
+    pub(super) end: u64,
+    groups: u64,
+    pub(super) synced: bool,
+}
+
+impl Staging {
+    pub(super) fn begin(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        genesis: BlockHash,
+        number: u64,
+        roll_at: u64,
+        fork: Tip,
+    ) -> Result<Self, StorageError> {
+        let places = disk.create(&dir.join(format!("{number}.places")));
+        let places = places.map_err(|error| from_disk("staging a branch", &error))?;
+        let (parts, buffer) = (Vec::new(), Vec::new());
+        Ok(Self { disk, dir, genesis, number, roll_at, fork, tip: fork, parts, places, count: 0, buffer })
+    }
+
+    /// Bytes of all parts.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.end).sum()
+    }
+
+    pub(super) fn append(&mut self, blocks: &[SharedBlock]) -> Result<(), StorageError> {
+        // Pieces of about a megabyte, so that one call with very many blocks takes no more memory than many calls.
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |block: &&SharedBlock| {
+                bytes += block.block().body_bytes() + 128;
+                bytes <= PIECE
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (piece, others) = rest.split_at(count);
+            self.append_piece(piece)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    fn append_piece(&mut self, blocks: &[SharedBlock]) -> Result<(), StorageError> {
+        self.roll()?;
+        let number = self.parts.len() as u32;
+        let Some(part) = self.parts.last_mut() else { return Ok(()) };
+        let mut group = part.segment.begin_group(part.end, std::mem::take(&mut self.buffer));
+        let mut entries = Vec::with_capacity(blocks.len() * ENTRY);
+        let mut tip = self.tip;
+        for (block, place) in blocks.iter().zip(self.count..) {
+            if block.parent() != tip.hash || block.height() != tip.height.next() {
+                return Err(StorageError::Failed(format!("block {} does not follow {tip}", block.tip()).into()));
+            }
+            tip = block.tip();
+            let (offset, len) = group.record(Kind::Block, |out| record::put_block(out, block.block()))?;
+            let entry = Entry { hash: block.hash(), place: Place { segment: number, offset, len } };
+            entries.extend_from_slice(&entry.to_bytes(place));
+        }
+        let bytes = group.finish(part.groups + 1);
+        let failed = |error: std::io::Error| from_disk("staging a branch", &error);
+        part.segment.file.write_all_at(&bytes, part.end).map_err(failed)?;
+        self.places.write_all_at(&entries, self.count * ENTRY as u64).map_err(failed)?;
+        part.end += bytes.len() as u64;
+        part.groups += 1;
+        part.blocks += blocks.len() as u64;
+        part.synced = false;
+        self.count += blocks.len() as u64;
+        self.tip = tip;
+        self.buffer = bytes;
+        Ok(())
+    }
+
+    /// Begins a part if there is none or the last is full. A full one is synced at once, so that adopting a long branch does
+    /// not wait for all of it.
+    fn roll(&mut self) -> Result<(), StorageError> {
+        if self.parts.last().is_some_and(|part| part.end < self.roll_at) {
+            return Ok(());
+        }
+        self.sync()?;
+        let path = self.dir.join(format!("{}-{}", self.number, file_name(self.parts.len() as u32 + 1)));
+        let segment = Segment::create(&*self.disk, path, Purpose::Staged, self.genesis);
+        let segment = segment.map_err(|error| from_disk("staging a branch", &error))?;
+        self.parts.push(Part { segment, blocks: 0, end: HEADER, groups: 0, synced: false });
+        Ok(())
+    }
+
+    /// Makes the contents of all parts durable.
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        for part in self.parts.iter_mut().filter(|part| !part.synced) {
+            part.segment.file.sync_data().map_err(|error| from_disk("syncing a staged branch", &error))?;
+            part.synced = true;
+        }
+        Ok(())
+    }
+
+    /// A block by its place in the branch, read from disk.
+    pub(super) fn block(&self, place: u64) -> Result<Option<SharedBlock>, StorageError> {
+        if place >= self.count {
+            return Ok(None);
+        }
+        let mut bytes = [0; ENTRY];
+        let read = disk::read_exact_at(&*self.places, &mut bytes, place * ENTRY as u64);
+        read.map_err(|error| from_disk("reading a staged branch", &error))?;
+        let entry = Entry::from_bytes(&bytes, place).ok_or_else(|| changed(place))?;
+        let part = (entry.place.segment as usize).checked_sub(1).and_then(|part| self.parts.get(part));
+        let part = part.ok_or_else(|| changed(place))?;
+        let record = part.segment.read_record(entry.place.offset, entry.place.len)?;
+        let block = shared::decode(record.kind, record.payload()).ok_or_else(|| changed(place))?;
+        let hash = block.header.hash();
+        if hash != entry.hash {
+            return Err(changed(place));
+        }
+        Ok(Some(Arc::new(CheckedBlock::trusted(block, hash))))
+    }
+
+    /// Removes all files; what cannot be removed now is removed at the next open.
+    pub(super) fn remove(self) {
+        for part in &self.parts {
+            let _ = self.disk.remove(&part.segment.path);
+        }
+        let _ = self.disk.remove(&self.dir.join(format!("{}.places", self.number)));
+    }
+
+    /// What `heights` will say of the blocks when the first part is the log's segment `first`.
+    pub(super) fn entries(&self, first: u32) -> impl Iterator<Item = Result<Entry, StorageError>> {
+        let chunks = (0..self.count).step_by(CHUNK as usize);
+        chunks.flat_map(move |from| match self.read_entries(from, first) {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        })
+    }
+
+    fn read_entries(&self, from: u64, first: u32) -> Result<Vec<Entry>, StorageError> {
+        let count = (self.count - from).min(CHUNK);
+        let mut bytes = vec![0; count as usize * ENTRY];
+        let read = disk::read_exact_at(&*self.places, &mut bytes, from * ENTRY as u64);
+        read.map_err(|error| from_disk("reading a staged branch", &error))?;
+        let entry = |(bytes, place): (&[u8], u64)| {
+            let mut entry = Entry::from_bytes(bytes, place).ok_or_else(|| changed(place))?;
+            entry.place.segment = first + entry.place.segment - 1;
+            Ok(entry)
+        };
+        bytes.chunks_exact(ENTRY).zip(from..).map(entry).collect()
+    }
+}
+
+/// Bytes of blocks in one group of a part.
+const PIECE: usize = 1 << 20;
+
+fn changed(place: u64) -> StorageError {
+    damaged(format!("block {place} of a staged branch is not what was written"))
+}
+
+/// Removes what is left of branches that were neither adopted nor given up.
+pub(super) fn remove_all(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+    for file in disk.list(dir)? {
+        disk::remove_if_there(disk, &dir.join(file))?;
+    }
+    Ok(())
+}

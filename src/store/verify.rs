@@ -1,0 +1,1 @@
+//! Verifies everything again, from the first byte of the log.
