@@ -45,7 +45,6 @@ cp /stand-in/dolmen target/release/dolmen
 "#;
 
 #[test]
-#[ignore = "the node does not run yet"]
 fn a_cluster_from_nothing_loses_no_entry_while_its_nodes_are_killed() {
     let Some(compose) = engine() else {
         // Past the test runner, which keeps what a passing test prints to itself.
