@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod explorer;
 pub mod forks;
+pub mod guard;
 pub mod mine;
 pub mod peers;
 pub mod problem;
