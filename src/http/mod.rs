@@ -2,6 +2,7 @@
 //!
 //! Errors are `application/problem+json` ([`problem`]); a failed request changes nothing.
 
+pub mod bans;
 pub mod blocks;
 pub mod explorer;
 pub mod forks;
@@ -48,6 +49,8 @@ pub fn routes(service: &mut web::ServiceConfig) {
         .service(resource("/addPeers", web::post().to(peers::add)))
         .service(resource("/peers", web::get().to(peers::list)))
         .service(resource("/peers/{id}", web::delete().to(peers::remove)))
+        .service(web::resource("/bans").route(web::get().to(bans::list)).route(web::post().to(bans::ban)))
+        .service(resource("/bans/{address}", web::delete().to(bans::unban)))
         .service(resource("/version", web::get().to(status::version)))
         .service(resource("/status", web::get().to(status::status)))
         .service(resource("/forks", web::get().to(forks::list)))
