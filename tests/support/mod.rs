@@ -17,6 +17,9 @@ pub mod member;
 /// Waiting with a deadline.
 pub mod wait;
 
+/// A chain verified from outside.
+pub mod audit;
+
 /// JavaScript's values.
 pub mod js;
 
