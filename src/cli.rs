@@ -76,6 +76,25 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print the branches off the best chain as JSON
+    Forks {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take a kept branch over, whatever it undoes
+    Adopt {
+        /// Hash of the branch's last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Mine another node's side blocks again, for a node that is gone for good
+    Requeue {
+        /// Hash of the last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Exit with 0 if a node is ready, for container health checks
     Health {
         #[command(flatten)]
@@ -154,6 +173,9 @@ pub fn run() -> ExitCode {
         Command::Peers { client } => client::get(&client.url, "/peers"),
         Command::AddPeers { peers, client } => client::add_peers(&client.url, &peers),
         Command::Status { client } => client::get(&client.url, "/status"),
+        Command::Forks { client } => client::get(&client.url, "/forks"),
+        Command::Adopt { hash, client } => client::adopt(&client.url, &hash),
+        Command::Requeue { hash, client } => client::requeue(&client.url, &hash),
         Command::Health { client } => client::health(&client.url),
     };
     match result {

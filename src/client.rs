@@ -39,6 +39,22 @@ pub fn add_peers(url: &str, peers: &[String]) -> Result<(), Failure> {
     post(url, "/addPeers", &json!({ "peers": peers }))
 }
 
+/// Has a node take a kept branch over and prints what changed.
+///
+/// # Errors
+/// The node cannot be reached, or keeps no such branch.
+pub fn adopt(url: &str, hash: &str) -> Result<(), Failure> {
+    post(url, &format!("/forks/{hash}/adopt"), &json!({}))
+}
+
+/// Has a node mine another node's side blocks again and prints the receipts.
+///
+/// # Errors
+/// The node cannot be reached, or keeps no such block.
+pub fn requeue(url: &str, hash: &str) -> Result<(), Failure> {
+    post(url, &format!("/forks/{hash}/requeue"), &json!({}))
+}
+
 /// Prints blocks.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 pub mod blocks;
 pub mod explorer;
+pub mod forks;
 pub mod mine;
 pub mod peers;
 pub mod problem;
@@ -58,7 +59,9 @@ pub fn routes(service: &mut web::ServiceConfig) {
         .service(resource("/peers/{id}", "DELETE", web::delete().to(peers::remove)))
         .service(reading("/version", web::to(status::version)))
         .service(reading("/status", web::to(status::status)))
-        .service(reading("/forks", web::to(status::forks)))
+        .service(reading("/forks", web::to(forks::list)))
+        .service(resource("/forks/{hash}/adopt", "POST", web::post().to(forks::adopt)))
+        .service(resource("/forks/{hash}/requeue", "POST", web::post().to(forks::requeue)))
         .service(reading("/livez", web::to(status::live)))
         .service(reading("/readyz", web::to(status::ready)))
         .default_service(web::to(async || {

@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-use crate::ledger::keeper::MineError;
+use crate::ledger::keeper::{MineError, OperatorError};
 use crate::ledger::rules::RuleError;
 use crate::ledger::storage::StorageError;
 
@@ -111,6 +111,17 @@ impl From<RuleError> for Problem {
             _ => 422,
         };
         Self { rule: Some(error.name()), ..Self::new(status, error.to_string()) }
+    }
+}
+
+impl From<OperatorError> for Problem {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::NoSideBlock { .. } => Self::not_found(error.to_string()),
+            OperatorError::NotBetter { .. } => Self::new(409, error.to_string()),
+            OperatorError::Mine(error) => error.into(),
+            OperatorError::Storage(error) => error.into(),
+        }
     }
 }
 
