@@ -5,7 +5,6 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -109,7 +108,8 @@ fn settings_that_cannot_be_used_are_named_in_one_sentence() {
     assert_eq!(
         env(&[("DOLMEN_HTPP", "127.0.0.1:0")]),
         "the environment variable DOLMEN_HTPP is not a setting of dolmen; the settings are DOLMEN_HTTP, DOLMEN_P2P, \
-         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_MAX_REORG, DOLMEN_LOG, DOLMEN_LOG_FORMAT"
+         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_ALLOWED_HOSTS, DOLMEN_API_TOKEN_FILE, DOLMEN_MAX_REORG, DOLMEN_LOG, \
+         DOLMEN_LOG_FORMAT"
     );
     assert_eq!(
         env(&[("PORT", "3005"), ("DOLMEN_HTTP", "127.0.0.1:3006")]),
@@ -252,14 +252,37 @@ fn a_folder_that_may_not_be_written_is_named() {
     );
 }
 
-/// Finds the file in a folder whose bytes begin as given.
-fn file_in(dir: &Path, name_contains: &str) -> std::path::PathBuf {
-    let files = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let mut found: Vec<_> = files
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(name_contains)))
-        .collect();
-    found.sort();
-    found.into_iter().next().unwrap_or_else(|| panic!("{} has a file like {name_contains}", dir.display()))
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let mut node = NodeProcess::start(NodeOptions::new());
+    mine(&node, "kept");
+    assert!(node.terminate().success());
+    let format = node.data_dir().join("FORMAT");
+    let text = fs::read_to_string(&format).expect("the file that says what this is");
+    // As another program would write it, with the checksum of its last line.
+    let written = |from: &str, to: &str| {
+        let said = text.split_once("check ").expect("a checksum at the end").0.replace(from, to);
+        assert_ne!(text.split_once("check ").expect("as above").0, said);
+        format!("{said}check {:08x}\n", crc32fast::hash(said.as_bytes()))
+    };
+    let path = format.display();
+    for (changed, wanted) in [
+        (
+            written("format 1\n", "format 7\n"),
+            format!("{path} has format 7, and this program knows formats up to 1: use a newer dolmen"),
+        ),
+        (written("f087ad9b", "00000000"), format!("{path} holds a chain with genesis 00000000")),
+    ] {
+        fs::write(&format, &changed).expect("our file");
+        let failure = node.try_restart().expect_err("it may not start");
+        let said = failure.log.lines().rfind(|line| line.starts_with("dolmen: ")).expect("a sentence");
+        assert!(said.starts_with(&format!("dolmen: {wanted}")), "{said}");
+        assert_eq!(failure.status.and_then(|status| status.code()), Some(1));
+        assert_eq!(fs::read_to_string(&format).expect("still there"), changed);
+    }
+    fs::write(&format, &text).expect("our file");
+    node.restart();
+    assert_eq!(tip(&node).0, 1);
 }
 
 // ---- Signals
@@ -288,7 +311,7 @@ fn a_second_signal_stops_it_at_once() {
     // A request that never ends holds a clean stop up for a while.
     let mut slow = node.connect();
     slow.send_raw(
-        b"POST /mineBlock HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+        b"POST /mineBlock HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
     )
     .expect("sent");
     let _ = node.get("/livez").expect(200);
@@ -419,7 +442,7 @@ fn peers_of_the_environment_are_linked_with() {
 /// A command to a node.
 fn client(node: &NodeProcess, arguments: &[&str]) -> Command {
     let mut command = dolmen(arguments);
-    command.args(["--url", &node.http_url()]);
+    command.env("DOLMEN_URL", node.http_url());
     command
 }
 
@@ -436,7 +459,7 @@ fn the_commands_do_what_the_routes_do() {
     assert_eq!(mined, format!("{}\n", node.get("/blocks/tip").expect(200).text()));
     let block: Value = serde_json::from_str(&mined).expect("JSON");
     assert_eq!(block["body"], json!(["Hello", "돌 \"\\ \u{1f5ff}", ""]));
-    assert_eq!(succeeds(&mut client(&node, &["mine", "--", "--url"])).trim_end(), node.get("/blocks/tip").text());
+    assert_eq!(succeeds(&mut client(&node, &["mine", "--", "--from"])).trim_end(), node.get("/blocks/tip").text());
 
     let all = blocks(&node);
     assert_eq!(succeeds(&mut client(&node, &["blocks"])), format!("{all}\n"));
@@ -488,7 +511,7 @@ fn a_command_that_fails_says_why_with_the_documented_code() {
         let said = refusal(command.args(["--url", &nobody]), 4);
         assert!(said.starts_with(&format!("no node answers at {nobody}: ")), "{arguments:?}: {said}");
     }
-    for url in ["127.0.0.1:3000", "", "ftp://127.0.0.1/", "http://", "nonsense"] {
+    for url in ["127.0.0.1:3000", "", "ftp://127.0.0.1", "http://", "nonsense"] {
         let mut command = dolmen(&["status"]);
         let said = refusal(command.args(["--url", url]), 2);
         assert!(said.starts_with(&format!("--url {url}: ")), "{url}: {said}");

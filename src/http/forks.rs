@@ -1,11 +1,10 @@
 //! `GET /forks`, `POST /forks/{hash}/adopt` and `/requeue`: branches off the best chain, and what an operator may do.
 
-use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
+use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::App;
-use super::mine::{Body, body_of, receipt_id};
+use super::mine::receipt_id;
 use super::problem::Problem;
 use super::status::tip_json;
 use crate::actors::chain::{AdoptBranch, GetBranches, Requeue};
@@ -37,19 +36,8 @@ fn hash_of(text: &str) -> Result<BlockHash, Problem> {
     })
 }
 
-/// Nothing but an object: what an operator does to a branch has no settings. It is asked for so that no page of another
-/// site can send the request from a browser.
-#[derive(Deserialize)]
-struct Nothing {}
-
 /// Makes a kept branch the best chain, whatever it undoes.
-pub async fn adopt(
-    app: web::Data<App>,
-    hash: web::Path<String>,
-    request: HttpRequest,
-    body: Body,
-) -> Result<HttpResponse, Problem> {
-    let Nothing {} = body_of(&request, body, "{}")?;
+pub async fn adopt(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
     let update = app.chain.send(AdoptBranch(hash_of(&hash)?)).await??;
     Ok(HttpResponse::Ok().json(json!({
         "tip": tip_json(update.new),
@@ -60,13 +48,7 @@ pub async fn adopt(
 }
 
 /// Mines the entries of another node's side blocks again, up to this one.
-pub async fn requeue(
-    app: web::Data<App>,
-    hash: web::Path<String>,
-    request: HttpRequest,
-    body: Body,
-) -> Result<HttpResponse, Problem> {
-    let Nothing {} = body_of(&request, body, "{}")?;
+pub async fn requeue(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
     let mined = app.chain.send(Requeue(hash_of(&hash)?)).await??;
     let rows: Vec<Value> = mined
         .iter()

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -77,7 +76,7 @@ pub async fn mine(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let patience = patience.parse()?;
-    let Entries { data } = body_of(&request, body, r#"{"data":["Hello"]}"#)?;
+    let Entries { data } = body_of(body, r#"{"data":["Hello"]}"#)?;
     let key = idempotency_key(&request)?;
     let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
     let replication = match patience {
@@ -115,19 +114,8 @@ pub type Body = Result<web::Bytes, actix_web::Error>;
 /// A request's body as JSON of a type.
 ///
 /// # Errors
-/// 415 without the JSON media type, 413 for a body that is too large, 400 for one that does not fit, with an example of
-/// one that does.
-pub fn body_of<T: DeserializeOwned>(request: &HttpRequest, body: Body, example: &str) -> Result<T, Problem> {
-    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
-            415,
-            format!(
-                "the body must be sent as JSON: add the header Content-Type: application/json, and a body like {example}"
-            ),
-        ));
-    }
+/// 413 for a body that is too large, 400 for one that does not fit, with an example of one that does.
+pub fn body_of<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem> {
     let body = body.map_err(|error| match error.as_response_error().status_code() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::new(413, format!("the body has more than {MAX_REQUEST_BODY} bytes; send less at once"))

@@ -5,6 +5,7 @@
 pub mod blocks;
 pub mod explorer;
 pub mod forks;
+pub mod guard;
 pub mod mine;
 pub mod peers;
 pub mod problem;
@@ -13,8 +14,9 @@ pub mod status;
 use std::future::ready;
 
 use actix::Addr;
+use actix_web::guard::{Any, Get, Head};
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{Route, guard, web};
+use actix_web::{Route, web};
 
 use crate::actors::chain::ChainActor;
 use crate::actors::clock::Stopwatch;
@@ -71,7 +73,7 @@ pub fn routes(service: &mut web::ServiceConfig) {
 
 /// A path that is read: by GET, or by HEAD, which answers the same without a body.
 fn reading(path: &str, route: Route) -> actix_web::Resource {
-    resource(path, "GET, HEAD", route.guard(guard::Any(guard::Get()).or(guard::Head())))
+    resource(path, "GET, HEAD", route.guard(Any(Get()).or(Head())))
 }
 
 /// A path with one route; callers with other methods are told which there are.
