@@ -514,7 +514,7 @@ fn a_command_that_fails_says_why_with_the_documented_code() {
     for url in ["127.0.0.1:3000", "", "ftp://127.0.0.1", "http://", "nonsense"] {
         let mut command = dolmen(&["status"]);
         let said = refusal(command.args(["--url", url]), 2);
-        assert!(said.starts_with(&format!("--url {url}: ")), "{url}: {said}");
+        assert!(said.starts_with(&format!("--url {}: ", url.trim_end_matches('/'))), "{url}: {said}");
     }
 }
 
