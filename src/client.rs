@@ -129,6 +129,7 @@ impl Client {
         };
         let mut response = sent.map_err(|error| match error {
             SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            SendRequestError::Http(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
             error => Failure::new(UNREACHABLE, format!("no node answers at {}: {error}", self.url)),
         })?;
         if response.status().is_success() {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
-use super::mine::body_of;
+use super::mine::{Body, body_of};
 use super::problem::Problem;
 use crate::actors::peers::{Ban, ListBans, Unban};
 
@@ -32,8 +32,8 @@ pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
 }
 
 /// Bans an address and ends its links.
-pub async fn ban(app: web::Data<App>, body: web::Bytes) -> Result<HttpResponse, Problem> {
-    let Wish { address, seconds } = body_of(&body, r#"{"address":"10.0.0.7","seconds":3600}"#)?;
+pub async fn ban(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
+    let Wish { address, seconds } = body_of(body, r#"{"address":"10.0.0.7","seconds":3600}"#)?;
     let address = address_of(&address)?;
     let until = app.peers.send(Ban { address, seconds: seconds.unwrap_or(DEFAULT_SECONDS) }).await?;
     Ok(HttpResponse::Ok().json(json!({ "address": address, "until": until })))

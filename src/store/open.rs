@@ -75,6 +75,8 @@ pub struct OpenReport {
 pub(super) fn open(dir: PathBuf, disk: Arc<dyn Disk>, options: Options) -> Result<(Store, OpenReport), OpenError> {
     let failed = OpenError::io(&dir);
     make_dir(&*disk, &dir).map_err(&failed)?;
+    // Looked at before anything is written, the lock too, so that nothing is left in a directory that is not ours.
+    look(&*disk, &dir)?;
     let guard = lock(&*disk, &dir)?;
     identify(&*disk, &dir)?;
     for name in ["log", "index", "staging", "cut"] {
@@ -159,17 +161,36 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::LockGuard, OpenError> {
 
 // ---- Is it ours?
 
+/// What a directory that may be used says about itself.
+enum Label {
+    /// That it is ours.
+    Ours,
+    /// Nothing, or nothing that can be read: it is empty, or its segments are ours.
+    Missing,
+}
+
 /// Finds that the directory is ours, or makes it ours if nothing is in it.
 fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    match look(disk, dir)? {
+        Label::Ours => Ok(()),
+        Label::Missing => {
+            let text = format_text(FORMAT, genesis::tip().hash);
+            disk::replace(disk, dir, FORMAT_FILE, text.as_bytes()).map_err(OpenError::io(&dir.join(FORMAT_FILE)))
+        }
+    }
+}
+
+/// Finds whether the directory may be used; changes nothing.
+fn look(disk: &dyn Disk, dir: &Path) -> Result<Label, OpenError> {
     let path = dir.join(FORMAT_FILE);
     let failed = OpenError::io(&path);
     match disk::read_small(disk, &path, 4096) {
         Ok(text) => match read_format(&text) {
-            Some(said) => return judge(&path, said),
-            None if has_segments(disk, dir)? => {}
+            Some(said) => judge(&path, said).map(|()| Label::Ours),
+            None if has_segments(disk, dir)? => Ok(Label::Missing),
             None => {
                 let found = "its file FORMAT says something else".to_owned();
-                return Err(OpenError::Foreign { path: dir.to_owned(), found });
+                Err(OpenError::Foreign { path: dir.to_owned(), found })
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,11 +202,11 @@ fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
                 let found = format!("it holds {stranger:?} and no file FORMAT");
                 return Err(OpenError::Foreign { path: dir.to_owned(), found });
             }
+            Ok(Label::Missing)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => {}
-        Err(error) => return Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => Ok(Label::Missing),
+        Err(error) => Err(failed(error)),
     }
-    disk::replace(disk, dir, FORMAT_FILE, format_text(FORMAT, genesis::tip().hash).as_bytes()).map_err(failed)
 }
 
 fn judge(path: &Path, (format, found): (u32, BlockHash)) -> Result<(), OpenError> {
