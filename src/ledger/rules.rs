@@ -343,8 +343,8 @@ fn previous_hash_is_parents(block: &CheckedBlock, parent: Tip) -> Result<(), Rul
 /// [`RuleError::GenesisMismatch`] if it is another.
 pub fn is_genesis(block: &CheckedBlock) -> Result<(), RuleError> {
     let wanted = genesis::tip().hash;
-    // The hash alone does not name a block whose body was never judged; this one's was.
-    if block.hash() == wanted { Ok(()) } else { Err(RuleError::GenesisMismatch { got: block.hash(), wanted }) }
+    // The hash alone does not name a block: a digit moved from one field to the next leaves it the same.
+    if *block == *genesis::block() { Ok(()) } else { Err(RuleError::GenesisMismatch { got: block.hash(), wanted }) }
 }
 
 /// Judges a run of blocks: the first follows `parent`, each other follows the one before it.
