@@ -77,7 +77,8 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
 /// # Errors
 /// The shape rule that the text breaks.
 pub fn parse_block(text: &str) -> Result<Block, RuleError> {
-    read_object::<RawBlock<'_>>(text).map_err(not_a_block)?.shaped()
+    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(not_a_block)?;
+    raw.shaped()
 }
 
 /// Reads a JSON array of blocks, one after the other: memory is that of the blocks.
@@ -98,44 +99,11 @@ fn not_a_block(error: serde_json::Error) -> RuleError {
     RuleError::NotABlock { reason: error.to_string() }
 }
 
-/// Reads a text that is one JSON object. An array with the fields' values in order, which serde takes for a struct as well,
-/// is something else to every other program.
-pub(crate) fn read_object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = object(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(value)
-}
-
-/// As [`read_object`], for a field.
-pub(crate) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    struct Object<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_map(Object(PhantomData))
-}
-
-/// An element of an array that is an object.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Element<'a>(#[serde(borrow, deserialize_with = "object")] RawBlock<'a>);
-
 /// A block as it stands in JSON, before its fields are judged.
 #[derive(Deserialize)]
 struct RawBlock<'a> {
-    #[serde(borrow, deserialize_with = "object")]
-    header: RawHeader<'a>,
+    #[serde(borrow)]
+    header: Object<RawHeader<'a>>,
     body: Vec<String>,
 }
 
@@ -154,8 +122,31 @@ struct RawHeader<'a> {
 
 impl RawBlock<'_> {
     fn shaped(self) -> Result<Block, RuleError> {
-        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header;
+        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header.0;
         Block::from_parts(&version, index, &previous_hash, time, &merkle_root, self.body)
+    }
+}
+
+/// A struct that stands as an object: serde's derive alone would also take a list of its fields.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -171,7 +162,7 @@ impl<'de> Visitor<'de> for Blocks {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut blocks = Ok(Vec::new());
-        while let Some(Element(raw)) = seq.next_element::<Element<'de>>()? {
+        while let Some(Object(raw)) = seq.next_element::<Object<RawBlock<'de>>>()? {
             if let Ok(list) = &mut blocks {
                 match raw.shaped() {
                     Ok(block) => list.push(block),

@@ -124,7 +124,8 @@ pub fn hello(hello: &Hello) -> String {
 /// # Errors
 /// The frame is not a message, or its data do not fit its type.
 pub fn parse(text: &str) -> Result<Text, MessageError> {
-    let envelope: Envelope<'_> = json::read_object(text).map_err(|error| MessageError::Form(error.to_string()))?;
+    let envelope: Envelope<'_> =
+        serde_json::from_str(text).map(|json::Object(it)| it).map_err(|error| MessageError::Form(error.to_string()))?;
     let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind {
         QUERY_LAST => Ok(Text::QueryLast),
@@ -133,8 +134,9 @@ pub fn parse(text: &str) -> Result<Text, MessageError> {
             serde_json::from_str(data).map(Text::Blocks).map_err(|error| MessageError::BlocksForm(error.to_string()))
         }
         HELLO => {
-            let mut hello: Hello =
-                json::read_object(data).map_err(|error| MessageError::HelloForm(error.to_string()))?;
+            let mut hello: Hello = serde_json::from_str(data)
+                .map(|json::Object(it)| it)
+                .map_err(|error| MessageError::HelloForm(error.to_string()))?;
             hello.agent = hello.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect();
             Ok(Text::Hello(hello))
         }
@@ -210,7 +212,7 @@ mod tip_text {
     }
 
     pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tip, D::Error> {
-        let TipText { index, hash } = json::object(deserializer)?;
+        let json::Object(TipText { index, hash }) = Deserialize::deserialize(deserializer)?;
         if !is_safe_integer(index) {
             return Err(serde::de::Error::custom("index is above 2^53 - 1"));
         }
