@@ -30,15 +30,12 @@ pub type LinkId = u64;
 /// Names one attempt to fetch a branch: results of an earlier one are told apart by it.
 pub type Ticket = u64;
 
-/// After a branch was refused without the peer's fault, this long passes before it is fetched from that peer again; twice
-/// as long each further time, since nothing has changed but the cost.
+/// After a branch was refused without the peer's fault, or parked, this long passes before it is fetched from that peer
+/// again; twice as long each further time, since nothing has changed but the cost.
 const HOLD: Millis = 30_000;
 
 /// How often [`HOLD`] doubles at the most: to about an hour.
 const MAX_DOUBLINGS: u32 = 7;
-
-/// The same after a branch was parked: only an operator changes that.
-const HOLD_PARKED: Millis = 600_000;
 
 /// A tutorial peer that does not answer QUERY_ALL for this long may be asked again.
 const ASK_AGAIN: Millis = 60_000;
@@ -168,7 +165,7 @@ struct Link {
     wants: bool,
     /// Until when no branch is fetched from this peer.
     hold: Millis,
-    /// Branches in a row that were refused.
+    /// Branches in a row that were refused or parked.
     refusals: u32,
     /// Runs of this peer that are on their way to the ledger.
     importing: u32,
@@ -646,7 +643,7 @@ impl Sync {
             }
             Ok(Imported::Parked { .. }) => {
                 if let Some(state) = self.links.get_mut(&link) {
-                    state.hold = now + HOLD_PARKED;
+                    state.put_off(now);
                 }
             }
             Ok(Imported::Changed(_)) => {

@@ -23,7 +23,7 @@ use super::error::{OpenError, damaged, from_disk};
 use super::log::{Log, LogEnd};
 use super::positions::{ENTRY, Entry, Place, Positions};
 use super::replay;
-use super::segment::{self, FORMAT, HEADER, Header, NotASegment, Purpose, Segment, Segments};
+use super::segment::{self, FORMAT, Header, NotASegment, Purpose, Segment, Segments};
 use super::shared::{Epoch, REBUILD, Shared, View};
 use super::table::{self, Tables};
 use super::worker::Worker;

@@ -25,7 +25,12 @@ fn a_strangers_deep_branch_is_kept_and_the_tip_stays() {
     let deep = run(genesis::tip(), "deep", 6);
     assert!(matches!(import(&mut keeper, &deep, Origin::Stranger), Imported::Parked { depth: 5 }));
     assert_eq!(keeper.tip(), ours);
-    let parked = Branch { tip: tip_of(&deep), fork: genesis::tip(), time: super::NOW, parked: true };
+    let parked = Branch {
+        tip: tip_of(&deep),
+        fork: genesis::tip(),
+        time: deep.last().expect("blocks").header().time,
+        parked: true,
+    };
     assert_eq!(keeper.branches().expect("maps"), [parked.clone()]);
     assert!(matches!(import(&mut keeper, &deep, Origin::Stranger), Imported::Parked { depth: 5 }), "offered again");
     assert_eq!(keeper.side_blocks(), 6);
@@ -72,7 +77,12 @@ fn a_staged_branch_is_parked_alike() {
     let outcome = keeper.switch(staged, Origin::Stranger, &mut rng(0));
     assert!(matches!(outcome, Ok(Imported::Parked { depth: 5 })), "{outcome:?}");
     assert_eq!(keeper.tip(), ours);
-    let parked = Branch { tip: tip_of(&deep), fork: genesis::tip(), time: super::NOW, parked: true };
+    let parked = Branch {
+        tip: tip_of(&deep),
+        fork: genesis::tip(),
+        time: deep.last().expect("blocks").header().time,
+        parked: true,
+    };
     assert_eq!(keeper.branches().expect("maps"), [parked]);
     let next = block(tip_of(&deep), "next");
     let update = changed(import(&mut keeper, &[next], Origin::Trusted));

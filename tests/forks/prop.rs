@@ -81,7 +81,12 @@ fn agrees(keeper: &Keeper<MemoryStorage>, known: &BTreeSet<BlockHash>, tree: &Tr
     let is_leaf = |hash: &&BlockHash| !sides.iter().any(|other| tree[other].parent() == **hash);
     let branch = |hash: &BlockHash| {
         let fork = path(tree, *hash).into_iter().rfind(|block| on_chain.contains(&block.hash()));
-        Branch { tip: tree[hash].tip(), fork: fork.expect("genesis").tip(), time: super::NOW, parked: false }
+        Branch {
+            tip: tree[hash].tip(),
+            fork: fork.expect("genesis").tip(),
+            time: tree[hash].header().time,
+            parked: false,
+        }
     };
     let mut branches: Vec<Branch> = sides.iter().filter(is_leaf).map(branch).collect();
     branches.sort_by_key(|branch| (Reverse(branch.tip.height), branch.tip.hash));

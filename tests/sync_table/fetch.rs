@@ -238,21 +238,19 @@ fn a_chain_that_is_gone_is_not_asked_for_again_until_the_peer_names_a_tip() {
 fn a_refused_branch_is_held_back_and_ever_longer() {
     let theirs = run(genesis::tip(), "theirs", 5);
     let again = [locate(1, &[genesis::tip()])];
-    let refused = Err::<Imported, _>(full_disk());
-    let parked = Ok(Imported::Parked { depth: 9 });
-    let cases = [("our disk was full", refused, [30_000, 60_000, 120_000]), ("it was parked", parked, [600_000; 3])];
-    for (sentence, result, holds) in cases {
+    for (sentence, by_disk) in [("our disk was full", true), ("it was parked", false)] {
         let mut node = fetching(&theirs);
-        for hold in holds {
+        for hold in [30_000, 60_000, 120_000] {
             node.frame(1, batch(&theirs));
-            step(sentence, node.imported(1, tip_of(&theirs), result.clone()), vec![]);
+            let result = if by_disk { Err(full_disk()) } else { Ok(Imported::Parked { depth: 9 }) };
+            step(sentence, node.imported(1, tip_of(&theirs), result), vec![]);
             step("a better tip does not change that", node.frame(1, Frame::Tip(tip_of(&theirs))), vec![]);
             step("not yet", node.tick(hold - 1), vec![]);
             step("after the time it is located again", node.tick(1), again.to_vec());
             node.frame(1, located(genesis::tip(), tip_of(&theirs)));
         }
         node.frame(1, batch(&theirs));
-        node.imported(1, tip_of(&theirs), result);
+        node.imported(1, tip_of(&theirs), Ok(Imported::Parked { depth: 9 }));
         node.sync.set_origin(1, Origin::Trusted);
         step("the operator has named the peer: at once", node.tick(0), again.to_vec());
     }

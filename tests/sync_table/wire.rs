@@ -308,9 +308,9 @@ proptest! {
                     let link = world.wires.keys().nth(which).copied();
                     link.into_iter().for_each(|link| world.cut(link));
                 }
-                Event::Deliver { count } => {
-                    let _ = (0..count).take_while(|_| world.turn()).count();
-                }
+                Event::Deliver { count } => (0..count).for_each(|_| {
+                    let _ = world.turn();
+                }),
                 Event::Time { millis } => world.time(millis),
             }
         }
