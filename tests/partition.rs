@@ -145,7 +145,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
+        if thread::panicking() || std::env::var_os("DOLMEN_TEST_LOGS").is_some() {
             eprintln!("---- log ----\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
         }
     }
