@@ -2,6 +2,7 @@
 //!
 //! Errors are `application/problem+json` ([`problem`]); a failed request changes nothing.
 
+pub mod bans;
 pub mod blocks;
 pub mod explorer;
 pub mod forks;
@@ -59,6 +60,11 @@ pub fn routes(service: &mut web::ServiceConfig) {
         .service(resource("/addPeers", "POST", web::post().to(peers::add)))
         .service(reading("/peers", web::to(peers::list)))
         .service(resource("/peers/{id}", "DELETE", web::delete().to(peers::remove)))
+        .service(
+            resource("/bans", "GET, HEAD, POST", web::post().to(bans::ban))
+                .route(Route::new().guard(Any(Get()).or(Head())).to(bans::list)),
+        )
+        .service(resource("/bans/{address}", "DELETE", web::delete().to(bans::unban)))
         .service(reading("/version", web::to(status::version)))
         .service(reading("/status", web::to(status::status)))
         .service(reading("/forks", web::to(forks::list)))

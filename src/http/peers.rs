@@ -50,6 +50,7 @@ fn row(row: &PeerRow) -> Value {
         "latencyMs": row.latency,
         "since": row.since,
         "failures": row.failures,
+        "score": row.score,
     })
 }
 
