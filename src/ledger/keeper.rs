@@ -570,7 +570,8 @@ impl<S: Storage> Keeper<S> {
             self.discard(staged);
             return Ok(Imported::Unconnected);
         }
-        let depth = old.height.0 - staged.fork.height.0;
+        let fork = self.last_shared(&staged)?;
+        let depth = old.height.0 - fork.height.0;
         if origin == Origin::Stranger && depth > self.max_reorg && old.height > Height::GENESIS {
             return Ok(self.park(staged, depth)?);
         }
@@ -578,7 +579,26 @@ impl<S: Storage> Keeper<S> {
             self.discard(staged);
             return Err(error.into());
         }
-        Ok(Imported::Changed(self.adopt(staged, old)?))
+        Ok(Imported::Changed(self.adopt(staged, old, fork)?))
+    }
+
+    /// The last block that the staged branch shares with the best chain: above the branch's beginning if the best chain has
+    /// grown along the branch while it was collected.
+    fn last_shared(&self, staged: &Staged<S::Staging>) -> Result<Tip, StorageError> {
+        let (mut shared, mut fork) = (0, staged.fork);
+        let mut differs = staged.count.min(self.tip().height.0.saturating_sub(staged.fork.height.0)) + 1;
+        // Chains of hashes: below a shared block all are shared.
+        while shared + 1 < differs {
+            let middle = shared + (differs - shared) / 2;
+            let height = Height(staged.fork.height.0 + middle);
+            let best = self.storage.hash_at(height)?;
+            let block = self.storage.staged_block(&staged.staging, middle - 1)?;
+            match block.filter(|block| best == Some(block.hash())) {
+                Some(block) => (shared, fork) = (middle, block.tip()),
+                None => differs = middle,
+            }
+        }
+        Ok(fork)
     }
 
     /// Keeps a staged branch as side blocks, as far as they are few enough to be kept at all.
@@ -617,17 +637,21 @@ impl<S: Storage> Keeper<S> {
         Ok(())
     }
 
-    fn adopt(&mut self, staged: Staged<S::Staging>, old: Tip) -> Result<Update, StorageError> {
-        let fork = staged.fork;
+    /// `fork` is where the branch leaves the best chain, which may be above where it was collected from.
+    fn adopt(&mut self, staged: Staged<S::Staging>, old: Tip, fork: Tip) -> Result<Update, StorageError> {
         // The blocks that enter were few enough to remember only if they are few; only waiting and leaving submissions ask.
         let staged_hashes = self.staged_placements(&staged)?;
         let departure = self.departure(fork, |hash| staged_hashes.contains(hash))?;
         let revived: Vec<BlockHash> = self.staged_sides(&staged)?;
         let change = TipChange { fork, revived: Vec::new(), tip: staged.tip };
         let mut forget = revived.clone();
+        // What leaves with the old chain and enters again with the branch must not be kept as a side block.
+        for height in staged.fork.height.0 + 1..=fork.height.0 {
+            forget.extend(self.storage.hash_at(Height(height))?);
+        }
         forget.extend(self.chain.overflow(&revived, &departure.sides));
         let batch = Batch {
-            change: Some(change.clone()),
+            change: Some(TipChange { fork: staged.fork, ..change.clone() }),
             forget,
             pending: departure.effect.lost.clone(),
             satisfied: departure.effect.satisfied.clone(),
