@@ -207,6 +207,8 @@ pub struct Sync {
     links: BTreeMap<LinkId, Link>,
     download: Option<Download>,
     partial: Option<Partial>,
+    /// Ends of the runs that are on their way to the ledger: what is being imported need not be fetched as well.
+    importing: Vec<Tip>,
     /// The ticket of the next download.
     next_ticket: Ticket,
     now: Millis,
@@ -330,6 +332,7 @@ impl Sync {
             state.asked = None;
             self.ask_next(&mut actions);
         }
+        self.importing.push(last.tip());
         actions.push(Action::Import { link, blocks, origin });
         actions
     }
@@ -373,6 +376,7 @@ impl Sync {
             return;
         }
         let Some(state) = self.links.get(&link) else { return };
+        self.importing.push(blocks.tip());
         actions.push(Action::Import { link, blocks: blocks.blocks, origin: state.origin });
     }
 
@@ -385,8 +389,12 @@ impl Sync {
         }
         let own = view.tip();
         let now = self.now;
+        let importing = &self.importing;
         let wanted = |(id, link): (&LinkId, &Link)| {
             let tip = link.tip.filter(|tip| link.native && link.hold <= now && tip.beats(&own))?;
+            if importing.contains(&tip) {
+                return None;
+            }
             Some((*id, tip))
         };
         let better = |a: (LinkId, Tip), b: (LinkId, Tip)| if b.1.beats(&a.1) { b } else { a };
@@ -447,6 +455,7 @@ impl Sync {
         if whole {
             *small = true;
             let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
+            self.importing.push(end);
             actions.push(Action::Import { link, blocks: blocks.blocks, origin });
         } else {
             *staging += 1;
@@ -525,6 +534,9 @@ impl Sync {
         });
         if of_download {
             self.download = None;
+        }
+        if let Some(at) = self.importing.iter().position(|coming| *coming == tip) {
+            self.importing.swap_remove(at);
         }
         self.outcome(link, tip, result, view)
     }
@@ -658,7 +670,9 @@ impl Sync {
             }
             if link.native {
                 let follows = told == Some(update.old) || link.tip == Some(update.old);
-                if tellable && follows {
+                // A peer that is further may have sent these blocks itself.
+                let further = link.tip.is_some_and(|tip| tip.beats(&update.new));
+                if tellable && follows && !further {
                     push(id, update, &mut actions);
                 } else {
                     actions.push(frame(id, Frame::Tip(update.new)));
