@@ -296,7 +296,7 @@ impl<S: Storage> Keeper<S> {
         let Some(placed) = placed.into_iter().find(|placed| placed.submission == submission) else {
             return Err(StorageError::Damaged(format!("submission {submission:?} is nowhere placed").into()));
         };
-        let Some(block) = self.storage.block(&submission.block)? else {
+        let Some(block) = self.storage.own_block(&submission.block)? else {
             return Err(StorageError::Damaged(format!("block {} of a submission is missing", submission.block).into()));
         };
         let end = placed.position.saturating_add(placed.entries);
@@ -685,7 +685,8 @@ impl<S: Storage> Keeper<S> {
         let mut found = std::collections::HashSet::new();
         for submission in asked {
             for (hash, _) in self.storage.placements_of(&submission)? {
-                let Some(block) = self.storage.block(&hash)? else { continue };
+                // The block may be forgotten here and come back with the branch.
+                let Some(block) = self.storage.own_block(&hash)? else { continue };
                 if self.is_staged(staged, block.height(), &hash)? {
                     found.insert(hash);
                 }

@@ -71,7 +71,7 @@ use segment::{GroupBuilder, file_name};
 use shared::View;
 use worker::Worker;
 
-use crate::ledger::block::{Height, SharedBlock, Tip};
+use crate::ledger::block::{CheckedBlock, Height, SharedBlock, Tip};
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{
@@ -431,6 +431,11 @@ impl Storage for Store {
 
     fn block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
         Ok(self.derived.shared.block(&self.view(), hash)?.map(|(block, _)| block))
+    }
+
+    fn own_block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
+        let own = self.derived.shared.own_block(&self.view(), hash)?;
+        Ok(own.map(|(block, _)| CheckedBlock::trusted(block, *hash).into()))
     }
 
     fn side_blocks(&self) -> Result<Vec<SideBlock>, StorageError> {

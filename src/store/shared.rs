@@ -328,7 +328,7 @@ impl Shared {
     }
 
     /// A block that this node mined, wherever it is now.
-    fn own_block(&self, view: &View, hash: &BlockHash) -> Result<Option<(Block, Vec<Placed>)>, StorageError> {
+    pub(super) fn own_block(&self, view: &View, hash: &BlockHash) -> Result<Option<(Block, Vec<Placed>)>, StorageError> {
         for packed in self.derived(self.tables.find(Table::Own, key_of(hash)))? {
             let (block, found, placed) = self.own_record(packed)?;
             if found == *hash {
