@@ -66,7 +66,10 @@ fn main() -> std::process::ExitCode {
 }
 
 fn grow(seed: u64, most: usize) -> std::process::ExitCode {
-    println!("{:>7} {:>8} {:>7} {:>16} {:>9} {:>15}", "nodes", "links", "rounds", "ln n / ln (d-1)", "messages", "per link, block");
+    println!(
+        "{:>7} {:>8} {:>7} {:>16} {:>9} {:>15}",
+        "nodes", "links", "rounds", "ln n / ln (d-1)", "messages", "per link, block"
+    );
     for nodes in [10, 100, 1_000, 10_000, 100_000].into_iter().filter(|nodes| *nodes <= most) {
         let spread = scale::spread(seed, nodes, 8);
         println!(

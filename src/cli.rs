@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::client;
+use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
 use crate::node::Node;
@@ -76,6 +76,28 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print the banned addresses as JSON
+    Bans {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Refuse links from an address, and end those there are
+    Ban {
+        /// A network address like 10.0.0.7
+        address: String,
+        /// For how long; a day without
+        #[arg(long)]
+        seconds: Option<u64>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Forget a ban, and what led to it
+    Unban {
+        /// A network address like 10.0.0.7
+        address: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Print the branches off the best chain as JSON
     Forks {
         #[command(flatten)]
@@ -107,6 +129,9 @@ struct ClientArgs {
     /// The node to talk to
     #[arg(long, env = "DOLMEN_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
+    /// The file with the node's token, if it wants one
+    #[arg(long, env = "DOLMEN_API_TOKEN_FILE", value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +148,12 @@ struct NodeArgs {
     /// A peer to link with, like ws://host:6005; can be repeated [env: DOLMEN_PEERS]
     #[arg(long = "peer", value_name = "URL")]
     peers: Vec<String>,
+    /// A host name that HTTP answers to, besides addresses and localhost; can be repeated [env: DOLMEN_ALLOWED_HOSTS]
+    #[arg(long = "allowed-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// A file with a token that requests must show which change something [env: DOLMEN_API_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
     /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
     #[arg(long, value_name = "BLOCKS")]
     max_reorg: Option<u64>,
@@ -168,15 +199,20 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Node(args) => node(args),
         Command::Devnet(args) => devnet(args),
-        Command::Mine { entries, client } => client::mine(&client.url, &entries),
-        Command::Blocks { block, from, limit, client } => client::blocks(&client.url, block.as_deref(), from, limit),
-        Command::Peers { client } => client::get(&client.url, "/peers"),
-        Command::AddPeers { peers, client } => client::add_peers(&client.url, &peers),
-        Command::Status { client } => client::get(&client.url, "/status"),
-        Command::Forks { client } => client::get(&client.url, "/forks"),
-        Command::Adopt { hash, client } => client::adopt(&client.url, &hash),
-        Command::Requeue { hash, client } => client::requeue(&client.url, &hash),
-        Command::Health { client } => client::health(&client.url),
+        Command::Mine { entries, client } => with_client(&client, |client| client.mine(&entries)),
+        Command::Blocks { block, from, limit, client } => {
+            with_client(&client, |client| client.blocks(block.as_deref(), from, limit))
+        }
+        Command::Peers { client } => with_client(&client, |client| client.get("/peers")),
+        Command::AddPeers { peers, client } => with_client(&client, |client| client.add_peers(&peers)),
+        Command::Status { client } => with_client(&client, |client| client.get("/status")),
+        Command::Bans { client } => with_client(&client, |client| client.get("/bans")),
+        Command::Ban { address, seconds, client } => with_client(&client, |client| client.ban(&address, seconds)),
+        Command::Unban { address, client } => with_client(&client, |client| client.unban(&address)),
+        Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
+        Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
+        Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
+        Command::Health { client } => with_client(&client, Client::health),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,6 +221,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
+    let token = match &args.api_token_file {
+        None => None,
+        Some(path) => {
+            let (name, text) = read_file(path)?;
+            Some(config::parse_token(&name, &text)?)
+        }
+    };
+    work(&Client::new(&args.url, token))
 }
 
 /// Why a command ends with another code than 0.
@@ -239,6 +286,8 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
         p2p: args.p2p,
         data_dir: args.data_dir,
         peers: (!args.peers.is_empty()).then_some(args.peers),
+        allowed_hosts: (!args.allowed_hosts.is_empty()).then_some(args.allowed_hosts),
+        api_token_file: args.api_token_file,
         max_reorg: args.max_reorg,
         log: args.log.log,
         log_format: args.log.log_format,
@@ -246,13 +295,33 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
     let file = match &args.config {
         None => Layer::default(),
         Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: name.clone(), why: error.to_string() })?;
+            let (name, text) = read_file(path)?;
             config::parse_file(&name, &text)?
         }
     };
-    Ok(Config::from_layers(flags, environment()?, file)?)
+    let environment = environment()?;
+    let token_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.api_token_file.clone());
+    let mut config = Config::from_layers(flags, environment, file)?;
+    if let Some(path) = token_file {
+        let (name, text) = read_file(&path)?;
+        config.api_token = Some(config::parse_token(&name, &text)?);
+    }
+    config.allowed_hosts.extend(own_host_name());
+    Ok(config)
+}
+
+fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError::File { path: name, why: error.to_string() }),
+    }
+}
+
+/// What this machine calls itself, as far as it says.
+fn own_host_name() -> Option<String> {
+    let name = gethostname::gethostname().into_string().ok()?.to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
 }
 
 fn environment() -> Result<Layer, ConfigError> {

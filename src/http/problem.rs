@@ -19,12 +19,14 @@ pub struct Problem {
     rule: Option<&'static str>,
     /// Seconds after which it may go better.
     retry_after: Option<u32>,
+    /// How to show who one is, for a 401.
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with an HTTP status and a plain sentence.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), rule: None, retry_after: None }
+        Self { status, detail: detail.into(), rule: None, retry_after: None, challenge: None }
     }
 
     /// 400: the request cannot be understood.
@@ -35,6 +37,11 @@ impl Problem {
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, detail)
+    }
+
+    /// 401: the caller has not shown the node's token.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self { challenge: Some("Bearer"), ..Self::new(401, detail) }
     }
 
     /// 503: the node is on its way down.
@@ -59,6 +66,9 @@ impl Problem {
         let mut response = HttpResponse::build(status);
         if let Some(seconds) = self.retry_after {
             response.insert_header(("Retry-After", seconds.to_string()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header(("WWW-Authenticate", challenge));
         }
         response.content_type("application/problem+json").body(body.to_string())
     }

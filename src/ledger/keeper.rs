@@ -3,7 +3,8 @@
 //! Owns the order of things: judge, make durable, take over, tell. Everything that comes out of here as done *is* durable.
 //! Refuses to know actors, peers and clocks: one caller drives it, and brings the time and the random numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use rand::Rng;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,9 @@ pub const STAGE_ABOVE: usize = 1_000;
 
 /// Blocks that enter by a switch and are told to others as blocks; of more only the tip is told.
 pub const MAX_TOLD: usize = 1_000;
+
+/// Blocks of a branch that are copied at once: a bound for memory, as few as the largest bodies allow.
+const RESTAGED: u64 = 64;
 
 /// Why entries were not mined. Nothing has changed then.
 #[derive(Clone, Debug, Error)]
@@ -267,11 +271,9 @@ impl<S: Storage> Keeper<S> {
         let MineRequest { entries, key } = request;
         let key = key.map(|key| -> KeyDigest { Sha256::digest(key).into() });
         if let Some(key) = &key
-            && let Some(mined) = self.mined_before(key, group)?
+            && let Some(mined) = self.mined_before(key, &entries, group)?
         {
-            let (first, end) = (mined.1 as usize, mined.2 as usize);
-            let same = mined.0.block.body().get(first..end) == Some(&entries[..]);
-            return if same { Ok(mined.0) } else { Err(MineError::KeyReused) };
+            return Ok(mined);
         }
         let block = group.next_block(entries)?;
         let submission = SubmissionId { block: block.hash(), position: 0 };
@@ -285,22 +287,22 @@ impl<S: Storage> Keeper<S> {
         Ok(mined)
     }
 
-    /// The submission that came with this key, with the range of its entries in its first block.
-    fn mined_before(&self, key: &KeyDigest, group: &Group) -> Result<Option<(Mined, u32, u32)>, StorageError> {
+    /// The submission that came with this key, which must have been of the same entries.
+    fn mined_before(&self, key: &KeyDigest, entries: &[String], group: &Group) -> Result<Option<Mined>, MineError> {
         if let Some(mined) = group.keys.get(key) {
-            let end = mined.block.body().len() as u32;
-            return Ok(Some((mined.clone(), 0, end)));
+            return if mined.block.body() == entries { Ok(Some(mined.clone())) } else { Err(MineError::KeyReused) };
         }
         let Some(submission) = self.storage.submission_by_key(key)? else { return Ok(None) };
-        let placed = self.storage.placed_in(&submission.block)?;
-        let Some(placed) = placed.into_iter().find(|placed| placed.submission == submission) else {
-            return Err(StorageError::Damaged(format!("submission {submission:?} is nowhere placed").into()));
-        };
-        let Some(block) = self.storage.own_block(&submission.block)? else {
-            return Err(StorageError::Damaged(format!("block {} of a submission is missing", submission.block).into()));
-        };
-        let end = placed.position.saturating_add(placed.entries);
-        Ok(Some((Mined { block, submission }, placed.position, end)))
+        if self.storage.entries_of(&submission)?.as_deref() != Some(entries) {
+            return Err(MineError::KeyReused);
+        }
+        // The first block, or a later one if that was given up since.
+        for (hash, _) in self.storage.placements_of(&submission)? {
+            if let Some(block) = self.storage.block(&hash)? {
+                return Ok(Some(Mined { block, submission }));
+            }
+        }
+        Err(StorageError::Damaged(format!("no block of submission {submission:?} is kept").into()).into())
     }
 
     /// When the submissions that lost their place are to be mined again; `None` when there are none.
@@ -570,8 +572,8 @@ impl<S: Storage> Keeper<S> {
             self.discard(staged);
             return Ok(Imported::Unconnected);
         }
-        let fork = self.last_shared(&staged)?;
-        let depth = old.height.0 - fork.height.0;
+        let staged = self.without_known(staged)?;
+        let depth = old.height.0 - staged.fork.height.0;
         if origin == Origin::Stranger && depth > self.max_reorg && old.height > Height::GENESIS {
             return Ok(self.park(staged, depth)?);
         }
@@ -579,26 +581,57 @@ impl<S: Storage> Keeper<S> {
             self.discard(staged);
             return Err(error.into());
         }
-        Ok(Imported::Changed(self.adopt(staged, old, fork)?))
+        Ok(Imported::Changed(self.adopt(staged, old)?))
     }
 
-    /// The last block that the staged branch shares with the best chain: above the branch's beginning if the best chain has
-    /// grown along the branch while it was collected.
-    fn last_shared(&self, staged: &Staged<S::Staging>) -> Result<Tip, StorageError> {
-        let (mut shared, mut fork) = (0, staged.fork);
-        let mut differs = staged.count.min(self.tip().height.0.saturating_sub(staged.fork.height.0)) + 1;
-        // Chains of hashes: below a shared block all are shared.
-        while shared + 1 < differs {
-            let middle = shared + (differs - shared) / 2;
-            let height = Height(staged.fork.height.0 + middle);
-            let best = self.storage.hash_at(height)?;
-            let block = self.storage.staged_block(&staged.staging, middle - 1)?;
-            match block.filter(|block| best == Some(block.hash())) {
-                Some(block) => (shared, fork) = (middle, block.tip()),
-                None => differs = middle,
+    /// The branch without the blocks at its beginning that have entered the best chain by another way since it was begun:
+    /// they neither leave nor enter.
+    fn without_known(&mut self, staged: Staged<S::Staging>) -> Result<Staged<S::Staging>, ImportError> {
+        let outcome = match self.known_places(&staged) {
+            Ok(0) => return Ok(staged),
+            Ok(known) => self.restage(&staged, known),
+            Err(error) => Err(error.into()),
+        };
+        self.discard(staged);
+        outcome
+    }
+
+    /// How many blocks at the branch's beginning are on the best chain.
+    fn known_places(&self, staged: &Staged<S::Staging>) -> Result<u64, StorageError> {
+        let first = staged.fork.height.0 + 1;
+        let (mut known, mut unknown) = (0, staged.count.min(self.tip().height.0 - staged.fork.height.0));
+        while known < unknown {
+            let middle = known + (unknown - known) / 2;
+            let hash = self.storage.staged_block(&staged.staging, middle)?.map(|block| block.hash());
+            if hash.is_some() && self.storage.hash_at(Height(first + middle))? == hash {
+                known = middle + 1;
+            } else {
+                unknown = middle;
             }
         }
-        Ok(fork)
+        Ok(known)
+    }
+
+    /// A second branch of the blocks from a place on.
+    fn restage(&mut self, old: &Staged<S::Staging>, from: u64) -> Result<Staged<S::Staging>, ImportError> {
+        let fork = self.staged_run(old, from - 1..from)?[0].tip();
+        let mut new = self.stage(fork)?;
+        let mut at = from;
+        while at < old.count {
+            let end = old.count.min(at + RESTAGED);
+            let copied = self.staged_run(old, at..end).map_err(ImportError::from);
+            if let Err(error) = copied.and_then(|run| self.stage_append(&mut new, &run)) {
+                self.discard(new);
+                return Err(error);
+            }
+            at = end;
+        }
+        Ok(new)
+    }
+
+    fn staged_run(&self, staged: &Staged<S::Staging>, places: Range<u64>) -> Result<Vec<SharedBlock>, StorageError> {
+        let missing = |place| StorageError::Damaged(format!("staged block {place} is missing").into());
+        places.map(|place| self.storage.staged_block(&staged.staging, place)?.ok_or_else(|| missing(place))).collect()
     }
 
     /// Keeps a staged branch as side blocks, as far as they are few enough to be kept at all.
@@ -620,7 +653,9 @@ impl<S: Storage> Keeper<S> {
     fn verify_again(&self, staged: &Staged<S::Staging>, rng: &mut impl Rng) -> Result<(), StorageError> {
         let damaged = |error: RuleError| StorageError::Damaged(format!("a staged block changed: {error}").into());
         for span in chain::further_rounds(staged.count, rng) {
-            let mut last: Option<Tip> = None;
+            // What the span must join on to, where that is known.
+            let mut last: Option<Tip> = (span.start == 0).then_some(staged.fork);
+            let wanted_end = (span.end == staged.count).then_some(staged.tip);
             for place in span {
                 let Some(block) = self.storage.staged_block(&staged.staging, place)? else {
                     return Err(StorageError::Damaged(format!("staged block {place} is missing").into()));
@@ -633,25 +668,24 @@ impl<S: Storage> Keeper<S> {
                 }
                 last = Some(block.tip());
             }
+            if wanted_end.is_some() && last != wanted_end {
+                return Err(StorageError::Damaged("the last staged block changed".into()));
+            }
         }
         Ok(())
     }
 
-    /// `fork` is where the branch leaves the best chain, which may be above where it was collected from.
-    fn adopt(&mut self, staged: Staged<S::Staging>, old: Tip, fork: Tip) -> Result<Update, StorageError> {
+    fn adopt(&mut self, staged: Staged<S::Staging>, old: Tip) -> Result<Update, StorageError> {
+        let fork = staged.fork;
         // The blocks that enter were few enough to remember only if they are few; only waiting and leaving submissions ask.
         let staged_hashes = self.staged_placements(&staged)?;
         let departure = self.departure(fork, |hash| staged_hashes.contains(hash))?;
         let revived: Vec<BlockHash> = self.staged_sides(&staged)?;
         let change = TipChange { fork, revived: Vec::new(), tip: staged.tip };
         let mut forget = revived.clone();
-        // What leaves with the old chain and enters again with the branch must not be kept as a side block.
-        for height in staged.fork.height.0 + 1..=fork.height.0 {
-            forget.extend(self.storage.hash_at(Height(height))?);
-        }
         forget.extend(self.chain.overflow(&revived, &departure.sides));
         let batch = Batch {
-            change: Some(TipChange { fork: staged.fork, ..change.clone() }),
+            change: Some(change.clone()),
             forget,
             pending: departure.effect.lost.clone(),
             satisfied: departure.effect.satisfied.clone(),
@@ -672,25 +706,27 @@ impl<S: Storage> Keeper<S> {
     }
 
     /// Blocks of the staged branch that hold a submission which waits, or which leaves with the old chain.
-    fn staged_placements(
-        &self,
-        staged: &Staged<S::Staging>,
-    ) -> Result<std::collections::HashSet<BlockHash>, StorageError> {
+    fn staged_placements(&self, staged: &Staged<S::Staging>) -> Result<HashSet<BlockHash>, StorageError> {
         let mut asked: Vec<SubmissionId> = self.outbox.waiting().copied().collect();
         for height in staged.fork.height.0 + 1..=self.tip().height.0 {
             if let Some(hash) = self.storage.hash_at(Height(height))? {
                 asked.extend(self.storage.placed_in(&hash)?.into_iter().map(|placed| placed.submission));
             }
         }
-        let mut found = std::collections::HashSet::new();
+        let (mut found, mut given_up) = (HashSet::new(), HashSet::new());
         for submission in asked {
             for (hash, _) in self.storage.placements_of(&submission)? {
-                // The block may be forgotten here and come back with the branch.
-                let Some(block) = self.storage.own_block(&hash)? else { continue };
-                if self.is_staged(staged, block.height(), &hash)? {
-                    found.insert(hash);
+                match self.storage.block(&hash)? {
+                    Some(block) if self.is_staged(staged, block.height(), &hash)? => drop(found.insert(hash)),
+                    Some(_) => {}
+                    None => drop(given_up.insert(hash)),
                 }
             }
+        }
+        // The height of a block that was given up is not known any more, and it may well come back with this branch.
+        for place in 0..if given_up.is_empty() { 0 } else { staged.count } {
+            let block = self.storage.staged_block(&staged.staging, place)?;
+            found.extend(block.map(|block| block.hash()).filter(|hash| given_up.contains(hash)));
         }
         Ok(found)
     }

@@ -92,8 +92,9 @@ impl Outbox {
                 effect.satisfied.push(*submission);
             }
         }
+        let mut judged = BTreeSet::new();
         for Placed { submission, .. } in left {
-            let new = !self.waiting.contains(submission) && !effect.lost.contains(submission);
+            let new = !self.waiting.contains(submission) && judged.insert(submission);
             if new && !placed(submission)? {
                 effect.lost.push(*submission);
             }

@@ -130,12 +130,6 @@ pub trait Storage {
     /// Unreadable or damaged storage.
     fn block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError>;
 
-    /// A block that this node mined, wherever it is now. Never forgotten: answers to repeats and the outbox need it.
-    ///
-    /// # Errors
-    /// Unreadable or damaged storage.
-    fn own_block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError>;
-
     /// All kept side blocks, parents before children. Asked once, at start.
     ///
     /// # Errors

@@ -139,10 +139,12 @@ impl<H> Links<H> {
             return Introduction::Oneself;
         }
         let rank = rank(self.own, link, &hello);
-        let other = self.links.iter().find_map(|(&other, link)| {
+        let others = self.links.iter().filter_map(|(&other, link)| {
             let hello = link.hello.as_ref().filter(|known| known.node == hello.node)?;
             Some((other, self::rank(self.own, link, hello)))
         });
+        // The best of them, since one that has lost already may not be closed yet.
+        let other = others.min_by_key(|(_, rank)| *rank);
         if let Some(link) = self.links.get_mut(&id) {
             link.hello = Some(hello);
         }

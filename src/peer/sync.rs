@@ -22,7 +22,7 @@ use super::native::{Blocks, Frame};
 use crate::ledger::chain::{ImportError, Origin};
 use crate::ledger::keeper::{Imported, Update};
 use crate::ledger::outbox::Millis;
-use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
+use crate::ledger::{BlockHash, Height, SharedBlock, Tip, genesis};
 
 /// Names a link of this node while it lives; later links have larger numbers.
 pub type LinkId = u64;
@@ -30,17 +30,22 @@ pub type LinkId = u64;
 /// Names one attempt to fetch a branch: results of an earlier one are told apart by it.
 pub type Ticket = u64;
 
-/// After a branch was refused without the peer's fault, this long passes before it is fetched from that peer again.
+/// After a branch was refused without the peer's fault, or parked, this long passes before it is fetched from that peer
+/// again; twice as long each further time, since nothing has changed but the cost.
 const HOLD: Millis = 30_000;
 
-/// The same after a branch was parked: only an operator changes that.
-const HOLD_PARKED: Millis = 600_000;
+/// How often [`HOLD`] doubles at the most: to about an hour.
+const MAX_DOUBLINGS: u32 = 7;
 
 /// A tutorial peer that does not answer QUERY_ALL for this long may be asked again.
 const ASK_AGAIN: Millis = 60_000;
 
 /// Batches that a peer may ask for ahead: more would let it queue work here.
 const MAX_CREDIT: u32 = 16;
+
+/// Runs of one peer that may wait for the ledger: what a flood can take of memory. What a peer sends beyond is passed over,
+/// and asked for once the ledger has caught up.
+const MAX_IMPORTS: u32 = 16;
 
 /// Questions about our best chain.
 pub trait View {
@@ -160,7 +165,31 @@ struct Link {
     wants: bool,
     /// Until when no branch is fetched from this peer.
     hold: Millis,
+    /// Branches in a row that were refused or parked.
+    refusals: u32,
+    /// Runs of this peer that are on their way to the ledger.
+    importing: u32,
+    /// Blocks were passed over because too many runs were on their way.
+    missed: bool,
     serving: Option<Serving>,
+}
+
+impl Link {
+    /// Leaves the peer alone for a while.
+    fn put_off(&mut self, now: Millis) {
+        self.hold = now + (HOLD << self.refusals.min(MAX_DOUBLINGS));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+
+    /// Whether one more run may go to the ledger; counts it.
+    fn may_import(&mut self) -> bool {
+        self.missed |= self.importing >= MAX_IMPORTS;
+        if self.importing >= MAX_IMPORTS {
+            return false;
+        }
+        self.importing += 1;
+        true
+    }
 }
 
 /// A chain that a peer fetches from us.
@@ -188,8 +217,8 @@ struct Download {
 enum Step {
     /// Waiting for Located.
     Locating { sent: Vec<Tip> },
-    /// Waiting for batches; `staging` are on their way to the ledger.
-    Fetching { fork: Tip, tip: Tip, staging: u32, small: bool },
+    /// Waiting for batches; `owed` may still come, `staging` are on their way to the ledger.
+    Fetching { fork: Tip, tip: Tip, owed: u32, staging: u32, small: bool },
     /// The ledger has the whole branch.
     Switching,
 }
@@ -207,8 +236,8 @@ pub struct Sync {
     links: BTreeMap<LinkId, Link>,
     download: Option<Download>,
     partial: Option<Partial>,
-    /// Ends of the runs that are on their way to the ledger: what is being imported need not be fetched as well.
-    importing: Vec<Tip>,
+    /// Batches of all attempts that are on their way to the staged branch.
+    staging: u32,
     /// The ticket of the next download.
     next_ticket: Ticket,
     now: Millis,
@@ -261,6 +290,9 @@ impl Sync {
             asked: None,
             wants: false,
             hold: 0,
+            refusals: 0,
+            importing: 0,
+            missed: false,
             serving: None,
         };
         self.links.insert(link, state);
@@ -328,12 +360,14 @@ impl Sync {
         state.tip = Some(last.tip());
         let answer_to_all = first.height() == Height::GENESIS;
         let origin = state.origin;
+        let may_import = state.may_import();
         if answer_to_all {
             state.asked = None;
             self.ask_next(&mut actions);
         }
-        self.importing.push(last.tip());
-        actions.push(Action::Import { link, blocks, origin });
+        if may_import {
+            actions.push(Action::Import { link, blocks, origin });
+        }
         actions
     }
 
@@ -342,9 +376,14 @@ impl Sync {
     /// A frame of a peer that has said HELLO.
     pub fn frame(&mut self, link: LinkId, received: Frame, view: &impl View) -> Vec<Action> {
         let mut actions = Vec::new();
-        if !self.links.get(&link).is_some_and(|state| state.native) {
-            actions.push(Action::Close { link, fault: Fault::Protocol("a binary frame before HELLO") });
-            return actions;
+        match self.links.get(&link) {
+            // It is being closed.
+            None => return actions,
+            Some(state) if !state.native => {
+                self.fail(link, Some(Fault::Protocol("a binary frame before HELLO")), &mut actions);
+                return actions;
+            }
+            Some(_) => {}
         }
         match received {
             Frame::Tip(tip) => self.peer_has(link, tip),
@@ -375,26 +414,26 @@ impl Sync {
             // These come after what is being fetched; the tip is remembered, and fetched next.
             return;
         }
-        let Some(state) = self.links.get(&link) else { return };
-        self.importing.push(blocks.tip());
-        actions.push(Action::Import { link, blocks: blocks.blocks, origin: state.origin });
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if state.may_import() {
+            actions.push(Action::Import { link, blocks: blocks.blocks, origin: state.origin });
+        }
     }
 
     // ---- Fetching a branch.
 
     /// Begins to fetch the best branch that a peer has and we do not, if none is being fetched.
     fn consider(&mut self, view: &impl View, actions: &mut Vec<Action>) {
-        if self.download.is_some() {
+        // What an attempt that has ended still has on its way is waited for: only then it is known how far it came.
+        if self.download.is_some() || self.staging > 0 {
             return;
         }
         let own = view.tip();
         let now = self.now;
-        let importing = &self.importing;
         let wanted = |(id, link): (&LinkId, &Link)| {
-            let tip = link.tip.filter(|tip| link.native && link.hold <= now && tip.beats(&own))?;
-            if importing.contains(&tip) {
-                return None;
-            }
+            // What the ledger has not judged yet may well be all that the peer has.
+            let free = link.native && link.importing == 0 && link.hold <= now;
+            let tip = link.tip.filter(|tip| free && tip.beats(&own))?;
             Some((*id, tip))
         };
         let better = |a: (LinkId, Tip), b: (LinkId, Tip)| if b.1.beats(&a.1) { b } else { a };
@@ -414,12 +453,19 @@ impl Sync {
             self.fail(link, Some(Fault::Protocol("Located names no place that was asked for")), actions);
             return;
         };
-        if !tip.beats(&view.tip()) || tip.height <= common.height {
+        if !tip.beats(&view.tip()) {
             self.download = None;
             return;
         }
+        download.target = tip;
+        download.alive = self.now;
         let fork = match self.partial {
             Some(partial) if partial.tip == common => partial.fork,
+            _ if view.hash_at(common.height) != Some(common.hash) => {
+                // Our chain has changed meanwhile: begin anew.
+                self.download = None;
+                return;
+            }
             Some(_) => {
                 self.partial = None;
                 actions.push(Action::Unstage);
@@ -427,16 +473,31 @@ impl Sync {
             }
             None => common,
         };
-        download.target = tip;
-        download.alive = self.now;
-        download.step = Step::Fetching { fork, tip: common, staging: 0, small: false };
+        if tip == common {
+            // All of it is staged already: only that makes our own tip worse than a block that we have.
+            let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
+            download.step = Step::Switching;
+            self.partial = None;
+            actions.push(Action::Switch { link, ticket: download.ticket, origin });
+            return;
+        }
+        if tip.height <= common.height {
+            self.fail(link, Some(Fault::Protocol("Located names a tip that is not above the common block")), actions);
+            return;
+        }
+        download.step = Step::Fetching { fork, tip: common, owed: BATCHES_IN_FLIGHT, staging: 0, small: false };
         let from = common.height.next();
         actions.push(frame(link, Frame::Fetch { from, upto: tip, batches: BATCHES_IN_FLIGHT }));
     }
 
     fn batch(&mut self, link: LinkId, blocks: Blocks, actions: &mut Vec<Action>) {
         let Some(download) = self.download.as_mut().filter(|download| download.link == link) else { return };
-        let Step::Fetching { fork, tip, staging, small } = &mut download.step else { return };
+        let Step::Fetching { fork, tip, owed, staging, small } = &mut download.step else { return };
+        if *owed == 0 {
+            self.fail(link, Some(Fault::Protocol("more batches than were asked for")), actions);
+            return;
+        }
+        *owed -= 1;
         if blocks.after != *tip {
             // Nothing is adopted of a chain whose parts do not follow each other.
             self.fail(link, Some(Fault::Protocol("a batch does not follow the one before")), actions);
@@ -454,11 +515,15 @@ impl Sync {
         *tip = end;
         if whole {
             *small = true;
-            let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
-            self.importing.push(end);
+            let origin = self.links.get_mut(&link).map_or(Origin::Stranger, |state| {
+                // Never more than one, so that it is not held against the bound.
+                state.importing += 1;
+                state.origin
+            });
             actions.push(Action::Import { link, blocks: blocks.blocks, origin });
         } else {
             *staging += 1;
+            self.staging += 1;
             let ticket = download.ticket;
             actions.push(Action::Stage { link, ticket, fork: *fork, blocks });
         }
@@ -473,10 +538,16 @@ impl Sync {
         view: &impl View,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.staging = self.staging.saturating_sub(1);
         let Some(download) = self.download.as_mut().filter(|download| download.ticket == ticket) else {
+            if let (Ok(Some(at)), Some(partial)) = (result, &mut self.partial) {
+                // The attempt has ended, and came further than was known.
+                partial.tip = at;
+            }
+            self.consider(view, &mut actions);
             return actions;
         };
-        let Step::Fetching { fork, tip, staging, .. } = &mut download.step else { return actions };
+        let Step::Fetching { fork, tip, owed, staging, .. } = &mut download.step else { return actions };
         match result {
             Ok(None) => {
                 // An earlier attempt got further than we knew when this one began: begin anew without it.
@@ -488,6 +559,7 @@ impl Sync {
                 self.partial = Some(Partial { fork: *fork, tip: at });
                 download.alive = self.now;
                 if *tip != download.target {
+                    *owed += 1;
                     actions.push(frame(link, Frame::More { batches: 1 }));
                 } else if *staging == 0 {
                     let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
@@ -535,10 +607,19 @@ impl Sync {
         if of_download {
             self.download = None;
         }
-        if let Some(at) = self.importing.iter().position(|coming| *coming == tip) {
-            self.importing.swap_remove(at);
+        let mut catch_up = None;
+        if let Some(state) = self.links.get_mut(&link) {
+            state.importing = state.importing.saturating_sub(1);
+            if state.importing == 0 && std::mem::take(&mut state.missed) {
+                catch_up = state.tip.filter(|tip| !state.native && tip.beats(&view.tip()));
+            }
+            state.wants |= catch_up.is_some();
         }
-        self.outcome(link, tip, result, view)
+        let mut actions = self.outcome(link, tip, result, view);
+        if catch_up.is_some() {
+            self.ask_next(&mut actions);
+        }
+        actions
     }
 
     fn outcome(
@@ -562,10 +643,15 @@ impl Sync {
             }
             Ok(Imported::Parked { .. }) => {
                 if let Some(state) = self.links.get_mut(&link) {
-                    state.hold = now + HOLD_PARKED;
+                    state.put_off(now);
                 }
             }
-            Ok(Imported::Known | Imported::Side | Imported::Changed(_)) => {}
+            Ok(Imported::Changed(_)) => {
+                if let Some(state) = self.links.get_mut(&link) {
+                    state.refusals = 0;
+                }
+            }
+            Ok(Imported::Known | Imported::Side) => {}
             Err(error) => self.refused(link, error, &mut actions),
         }
         self.consider(view, &mut actions);
@@ -587,10 +673,14 @@ impl Sync {
             self.download = None;
         }
         match fault {
-            Some(fault) => actions.push(Action::Close { link, fault }),
+            Some(fault) => {
+                // Nothing more is asked of it or heard from it, however long its link takes to close.
+                self.links.remove(&link);
+                actions.push(Action::Close { link, fault });
+            }
             None => {
                 if let Some(state) = self.links.get_mut(&link) {
-                    state.hold = self.now + HOLD;
+                    state.put_off(self.now);
                 }
             }
         }
@@ -603,8 +693,10 @@ impl Sync {
     }
 
     fn gone(&mut self, link: LinkId) {
-        if self.download.as_ref().is_some_and(|download| download.link == link) {
-            self.download = None;
+        let Some(download) = self.download.take_if(|download| download.link == link) else { return };
+        // The peer has another tip by now, which it tells; asking for this one again would go round in circles.
+        if let Some(state) = self.links.get_mut(&link) {
+            state.tip = state.tip.filter(|tip| *tip != download.target);
         }
     }
 
@@ -708,7 +800,7 @@ impl Sync {
         let stalled = self.download.as_ref().filter(|download| {
             let waits_for_peer = match &download.step {
                 Step::Locating { .. } => true,
-                Step::Fetching { staging, small, .. } => *staging == 0 && !small,
+                Step::Fetching { staging, small, .. } => *staging == 0 && !*small,
                 Step::Switching => false,
             };
             waits_for_peer && download.alive + patience < self.now
@@ -788,17 +880,22 @@ fn located(link: LinkId, places: &[Tip], view: &impl View) -> Action {
 fn locator(staged: Option<Tip>, view: &impl View) -> Vec<Tip> {
     let mut places: Vec<Tip> = staged.into_iter().collect();
     let mut height = view.tip().height.0;
-    let mut step = 1;
-    loop {
+    let mut step: u64 = 1;
+    // Counts what was asked, not what was found, so that a store that cannot say is not asked for every height.
+    for asked in 1..MAX_LOCATOR {
+        if height == 0 {
+            break;
+        }
         if let Some(hash) = view.hash_at(Height(height)) {
             places.push(Tip { height: Height(height), hash });
         }
-        if height == 0 || places.len() >= MAX_LOCATOR {
-            return places;
-        }
-        if places.len() >= 10 {
-            step *= 2;
+        if asked >= 10 {
+            step = step.saturating_mul(2);
         }
         height = height.saturating_sub(step);
     }
+    if places.len() < MAX_LOCATOR {
+        places.push(genesis::tip());
+    }
+    places
 }

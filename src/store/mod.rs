@@ -56,7 +56,7 @@ pub use checkpoint::Damage;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::OpenError;
 pub use open::{Cut, OpenReport};
-pub use reader::{Reader, Snapshot};
+pub use reader::{Reader, Scrubbed, Snapshot};
 pub use staging::Staging;
 pub use worker::Checkpoints;
 
@@ -71,16 +71,12 @@ use segment::{GroupBuilder, file_name};
 use shared::View;
 use worker::Worker;
 
-use crate::ledger::block::{CheckedBlock, Height, SharedBlock, Tip};
+use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{
     Batch, BatchBlock, KeyDigest, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange,
 };
-
-/// Bytes of a staged branch up to which its blocks are copied into an ordinary group: below, a file of its own would cost
-/// more than the copy; above, the copy would cost memory.
-const COPIED: u64 = 4 << 20;
 
 /// Pairs in memory above which a commit waits for the index: about 100 MiB.
 const MAX_UNINDEXED: usize = 4 << 20;
@@ -97,6 +93,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Bytes that are kept free for shutting down when the disk is full.
     pub reserve_bytes: u64,
+    /// Bytes of a staged branch up to which its blocks are copied into an ordinary group: below, a file of its own would
+    /// cost more than the copy; above, the copy would cost memory.
+    pub copied_bytes: u64,
     /// Who writes checkpoints.
     pub checkpoints: Checkpoints,
 }
@@ -108,6 +107,7 @@ impl Default for Options {
             checkpoint_blocks: 32 * 1024,
             checkpoint_bytes: 32 << 20,
             reserve_bytes: 4 << 20,
+            copied_bytes: 4 << 20,
             checkpoints: Checkpoints::Beside,
         }
     }
@@ -236,6 +236,9 @@ impl Store {
         turn: Option<Turn>,
         put: impl FnOnce(&mut GroupBuilder) -> Result<Vec<Put>, StorageError>,
     ) -> Result<(), StorageError> {
+        if let Some(turn) = &turn {
+            self.derived.save_left(turn, self.log.end().sequence + 1)?;
+        }
         let (segment, mut group) = self.begin()?;
         let arrived = put(&mut group)?;
         self.append(group)?;
@@ -314,6 +317,34 @@ impl Store {
         })
     }
 
+    /// Writes a block of the best chain again whose record is broken. Who it came from does not matter: its hash has to be
+    /// the one that the chain has at its height, or its child's parent where damage has taken even that.
+    ///
+    /// # Errors
+    /// It is not the block that is missing, or it could not be written.
+    pub fn restore(&mut self, block: &SharedBlock) -> Result<(), StorageError> {
+        self.ready()?;
+        let (view, height) = (self.view(), block.height());
+        let shared = &self.derived.shared;
+        let wanted = match shared.entry(&view, height)? {
+            Some(entry) if entry.hash != BlockHash::ZERO => Some(entry.hash),
+            Some(_) => match shared.entry(&view, height.next())? {
+                Some(child) => Some(shared.block_of(child, height.next())?.parent()),
+                None => None,
+            },
+            None => None,
+        };
+        if wanted != Some(block.hash()) || height == Height::GENESIS {
+            return Err(refused(format!("block {} is not one of the best chain", block.tip())));
+        }
+        let (segment, mut group) = self.begin()?;
+        let (offset, len) = group.record(Kind::Restored, |out| record::put_block(out, block.block()))?;
+        self.append(group)?;
+        let arrival = Arrival { outline: Outline::of(block), place: Place { segment, offset, len }, own: None };
+        let effects = Effects { restored: vec![arrival], ..Effects::default() };
+        self.apply(&effects, None, &mut std::iter::empty())
+    }
+
     /// Checks that a change fits the chain and the blocks that come with it, and looks up what it does.
     fn turn(&self, change: &TipChange, blocks: &[BatchBlock]) -> Result<Turn, StorageError> {
         let turn = self.derived.prepare(change.fork, &change.revived)?;
@@ -350,7 +381,7 @@ impl Store {
             return Err(refused("what is to be adopted is not the staged branch".to_owned()));
         }
         let turn = self.derived.prepare(staging.fork, &[])?;
-        if staging.bytes() <= COPIED {
+        if staging.bytes() <= self.options.copied_bytes {
             self.copy_branch(staging, batch, turn)
         } else {
             self.move_branch(staging, batch, turn)
@@ -371,19 +402,22 @@ impl Store {
 
     /// Adopts a long branch by renaming its files into the log, where the record that follows gives them a meaning.
     fn move_branch(&mut self, staging: &mut Staging, batch: &Batch, turn: Turn) -> Result<(), StorageError> {
+        self.derived.save_left(&turn, self.log.end().sequence + 1)?;
         staging.sync()?;
         let first = self.log.take_segments(staging.parts.len() as u32);
         let ids = first..;
         let runs = ids.clone().zip(&staging.parts).map(|(id, part)| (id, part.blocks)).collect();
         let adopt = Adopt { fork: staging.fork, tip: staging.tip, runs };
         let log_dir = self.derived.shared.segments.dir().to_owned();
+        let moving = |error| from_disk("moving a staged branch", &error);
+        // A name that is not durable yet could not be found under its new name after a crash.
+        self.disk.sync_dir(&self.dir.join("staging")).map_err(moving)?;
         for (id, part) in ids.zip(&mut staging.parts) {
             let path = log_dir.join(file_name(id));
-            let renamed = self.disk.rename(&part.segment.path, &path);
-            renamed.map_err(|error| from_disk("moving a staged branch", &error))?;
+            self.disk.rename(&part.segment.path, &path).map_err(moving)?;
             part.segment = part.segment.renamed(path);
         }
-        self.disk.sync_dir(&log_dir).map_err(|error| from_disk("moving a staged branch", &error))?;
+        self.disk.sync_dir(&log_dir).map_err(moving)?;
 
         let (_, mut group) = self.begin()?;
         group.record(Kind::Adopt, |out| record::put_adopt(out, &adopt))?;
@@ -431,11 +465,6 @@ impl Storage for Store {
 
     fn block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
         Ok(self.derived.shared.block(&self.view(), hash)?.map(|(block, _)| block))
-    }
-
-    fn own_block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
-        let own = self.derived.shared.own_block(&self.view(), hash)?;
-        Ok(own.map(|(block, _)| CheckedBlock::trusted(block, *hash).into()))
     }
 
     fn side_blocks(&self) -> Result<Vec<SideBlock>, StorageError> {

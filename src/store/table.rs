@@ -322,7 +322,7 @@ impl Tables {
         Ok(false)
     }
 
-    /// Reads every page.
+    /// Reads every page; the number of pairs.
     pub(super) fn check(&self) -> Result<u64, StorageError> {
         let mut pairs = 0;
         for table in ALL {
@@ -335,16 +335,6 @@ impl Tables {
             }
         }
         Ok(pairs)
-    }
-
-    /// All pairs of a table, sorted; for tests that compare tables.
-    #[cfg(test)]
-    pub(super) fn all(&self, table: Table) -> Vec<Pair> {
-        let mut pairs: BTreeSet<Pair> = self.read(table).active.clone();
-        pairs.extend(self.read(table).frozen.iter().flat_map(|frozen| frozen.pairs.clone()));
-        let runs = Arc::clone(&self.read(table).runs);
-        pairs.extend(runs.iter().flat_map(|run| RunReader::new(run).map(|pair| pair.expect("a good run"))));
-        pairs.into_iter().collect()
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -599,11 +589,10 @@ impl Iterator for RunReader<'_> {
     type Item = Result<Pair, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && !self.failed && self.next_page < pages(self.run.pairs) {
-            if let Err(error) = self.refill() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        let more = self.ready.is_empty() && !self.failed && self.next_page < pages(self.run.pairs);
+        if more && let Err(error) = self.refill() {
+            self.failed = true;
+            return Some(Err(error));
         }
         self.ready.pop().map(Ok)
     }

@@ -143,10 +143,6 @@ impl Storage for SimStorage {
         self.memory.block(hash)
     }
 
-    fn own_block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
-        self.memory.own_block(hash)
-    }
-
     fn side_blocks(&self) -> Result<Vec<SideBlock>, StorageError> {
         self.memory.side_blocks()
     }

@@ -16,7 +16,7 @@ use dolmen::ledger::storage::Storage;
 use dolmen::ledger::{BlockHash, Height, SharedBlock, Tip, UnixTime, genesis};
 use dolmen::peer::address::PeerAddress;
 use dolmen::peer::assembly::Message;
-use dolmen::peer::book::{Book, Page, Source};
+use dolmen::peer::book::{Book, Line, Source};
 use dolmen::peer::chain_text::ChainText;
 use dolmen::peer::incoming::{self, Incoming};
 use dolmen::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_CHAINS_ASKED, PING_AFTER};
@@ -123,7 +123,7 @@ struct Handle {
 pub struct Parts {
     pub slot: usize,
     pub disk: Rc<RefCell<Disk>>,
-    pub book: Rc<RefCell<Page>>,
+    pub book: Rc<RefCell<Vec<Line>>>,
     pub peers: Vec<usize>,
     pub max_reorg: u64,
     pub sizes: Sizes,
@@ -153,7 +153,7 @@ pub struct Native {
     by_conn: BTreeMap<ConnId, LinkId>,
     sync: Sync,
     book: Book,
-    page: Rc<RefCell<Page>>,
+    page: Rc<RefCell<Vec<Line>>>,
     next_link: LinkId,
     lagging: BTreeMap<LinkId, Millis>,
     chain_wanted: VecDeque<LinkId>,
@@ -207,7 +207,7 @@ impl Native {
         let keeper = Keeper::open(storage, max_reorg).map_err(|error| error.to_string())?;
         let node = NodeId(rng.random());
         let mut book = Book::default();
-        for line in &page.borrow().addresses {
+        for line in page.borrow().iter() {
             book.add(line.address.clone(), line.source, now);
         }
         for peer in peers {
@@ -431,7 +431,7 @@ impl Native {
     // ---- The peer manager.
 
     fn keep_book(&self) {
-        *self.page.borrow_mut() = self.book.page();
+        *self.page.borrow_mut() = self.book.lines();
     }
 
     fn dial_due(&mut self, out: &mut Vec<Effect>) {
@@ -822,11 +822,7 @@ fn batch(storage: &SimStorage, from: Height, upto: Tip, most: usize) -> Option<(
 
 impl Native {
     /// A client's wish, answered on the spot: only for looking at the end of a run.
-    pub fn mine_now(
-        &mut self,
-        request: MineRequest,
-        now: Millis,
-    ) -> Option<Result<Mined, MineError>> {
+    pub fn mine_now(&mut self, request: MineRequest, now: Millis) -> Option<Result<Mined, MineError>> {
         let (mut answers, update) = self.keeper.mine(vec![request], unix_time(now, self.skew));
         match (answers.pop(), update) {
             (Some(Ok(mined)), Some(_)) => Some(Err(MineError::Storage(dolmen::ledger::storage::StorageError::Failed(

@@ -147,7 +147,8 @@ impl Plan {
             breaks: rng.random_range(0..=100),
         });
         let cuts = cuts.collect();
-        let resets = (0..rng.random_range(0..=8)).map(|_| Reset { at: rng.random_range(0..heal), pick: rng.random_range(0..1_000) });
+        let resets = (0..rng.random_range(0..=8))
+            .map(|_| Reset { at: rng.random_range(0..heal), pick: rng.random_range(0..1_000) });
         let resets = resets.collect();
         let fulls = (0..usize::from(rng.random_bool(0.15))).map(|_| Full {
             at: rng.random_range(0..heal),

@@ -12,7 +12,7 @@ use dolmen::ledger::keeper::{MineError, MineRequest, Mined, Update};
 use dolmen::ledger::outbox::Millis;
 use dolmen::ledger::{Height, SharedBlock, Tip};
 use dolmen::peer::address::PeerAddress;
-use dolmen::peer::book::Page;
+use dolmen::peer::book::Line;
 use dolmen::peer::sync::LinkId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -40,7 +40,7 @@ pub struct Slot {
     pub process: Option<Process>,
     pub life: u64,
     pub disk: Rc<RefCell<Disk>>,
-    pub book: Rc<RefCell<Page>>,
+    pub book: Rc<RefCell<Vec<Line>>>,
     pub peers: Vec<usize>,
     /// The chain actor works on something.
     busy: bool,
@@ -428,7 +428,9 @@ impl World {
             Event::Deliver { conn, end } => self.deliver(conn, end),
             Event::Opened { conn, end } => self.opened(conn, end),
             Event::Closed { conn, end } => self.closed(conn, end),
-            Event::DialFailed { slot, life, address } => self.with(slot, life, |native, _| native.dial_failed(&address)),
+            Event::DialFailed { slot, life, address } => {
+                self.with(slot, life, |native, _| native.dial_failed(&address))
+            }
             Event::Tick { slot, life } => {
                 if self.native(slot, life).is_some() {
                     self.with(slot, life, Native::tick);
@@ -540,7 +542,13 @@ impl World {
                 }
                 Effect::Changed(update) => {
                     let left = update.left.len();
-                    log!(self, "n{slot} goes from {} to {}, {left} left, {} wait", update.old, update.new, update.requeued);
+                    log!(
+                        self,
+                        "n{slot} goes from {} to {}, {left} left, {} wait",
+                        update.old,
+                        update.new,
+                        update.requeued
+                    );
                     let time = (self.now + self.hop()).max(self.slots[slot].last_change);
                     self.slots[slot].last_change = time;
                     self.at(time, Event::Changed { slot, life, update });
@@ -649,8 +657,11 @@ impl World {
 
     fn opened(&mut self, conn: ConnId, end: usize) {
         let [dialler, acceptor] = &self.conns[conn].ends;
-        let (slot, peer, life) =
-            if end == 0 { (dialler.slot, acceptor.slot, dialler.life) } else { (acceptor.slot, dialler.slot, acceptor.life) };
+        let (slot, peer, life) = if end == 0 {
+            (dialler.slot, acceptor.slot, dialler.life)
+        } else {
+            (acceptor.slot, dialler.slot, acceptor.life)
+        };
         let works = self.conns[conn].whole && (end == 1 || acceptor.open) && self.lives(&self.conns[conn].ends[end]);
         if !works {
             if end == 0 {
@@ -839,11 +850,12 @@ impl World {
                 let request = &mut self.requests[id];
                 let first = request.receipt.is_none();
                 let kept = request.receipt.get_or_insert_with(|| mined.clone());
-                let same = kept.submission == mined.submission && kept.block == mined.block;
+                // The block may be a later one, once the first has fallen out of the limits.
+                let same = kept.submission == mined.submission;
                 if first {
                     self.stats.acknowledged += 1;
                 }
-                let right = mined.block.body() == request.entries;
+                let right = mined.block.body().windows(request.entries.len()).any(|run| run == request.entries);
                 let lose = std::mem::take(&mut request.lose);
                 // Whose answer is lost asks again, if it has a key.
                 request.done = !lose || request.key.is_none();

@@ -138,10 +138,6 @@ impl Storage for MemoryStorage {
         Ok(on_chain.or_else(|| self.sides.get(hash).map(|(block, _)| block)).cloned())
     }
 
-    fn own_block(&self, hash: &BlockHash) -> Result<Option<SharedBlock>, StorageError> {
-        Ok(self.own.get(hash).map(|(block, _)| block.clone()))
-    }
-
     fn side_blocks(&self) -> Result<Vec<SideBlock>, StorageError> {
         let side = |(block, parked): &(SharedBlock, bool)| SideBlock {
             hash: block.hash(),
