@@ -1,6 +1,6 @@
 //! Nothing acknowledged is lost: many seeded runs of many nodes with everything that can go wrong.
 //!
-//! `SIM_SEEDS` and `SIM_FROM` set how many runs and the first seed. `cargo run --release --example simulate` does more of
+//! `SIM_SEEDS` and `SIM_FROM` set how many runs and the first seed, `SIM_SHRINK=0` leaves a failure as it is. `cargo run --release --example simulate` does more of
 //! the same, faster, and shrinks what fails.
 
 #[path = "simulator/mod.rs"]
@@ -21,6 +21,7 @@ fn what_was_acknowledged_is_there_once_after_everything_that_goes_wrong() {
         let plan = Plan::random(seed, None);
         let outcome = run(plan.clone(), false);
         if let Some(violation) = &outcome.violation {
+            assert!(number("SIM_SHRINK", 1) != 0, "seed {seed} fails: {violation}");
             let (short, shorter) = shrink::shrink(plan);
             let why = shorter.violation.clone().unwrap_or_default();
             let _ = run(short.clone(), true);
@@ -55,4 +56,21 @@ fn a_block_reaches_everybody_in_few_rounds_and_crosses_each_link_once() {
         assert!(spread.rounds >= last, "{spread:?}");
         last = spread.rounds;
     }
+}
+
+/// All nodes mine at the same moment, on links that all take the same time: whoever loses must not lose again and again
+/// because all losers come back in step.
+#[test]
+fn losers_do_not_collide_again_and_again() {
+    let nodes = 12;
+    let (mut again, mut runs) = (0, 0);
+    for seed in 0..10 {
+        let outcome = run(Plan::in_step(seed, nodes), false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        again += outcome.stats.remined;
+        runs += 1;
+    }
+    let each = again as f64 / (runs * nodes as u64) as f64;
+    println!("{each:.2} times mined again for each entry");
+    assert!(each < 3.0, "each entry was mined again {each:.2} times");
 }

@@ -185,6 +185,31 @@ impl Plan {
         }
     }
 
+    /// Every node is linked with every other and mines one entry at the same moment; nothing is random but the hashes.
+    pub fn in_step(seed: u64, natives: usize) -> Self {
+        let write = |node| Write { at: 5_000, node, entries: 1, keyed: false, lost_answer: false };
+        Self {
+            seed,
+            natives,
+            tutorials: 0,
+            edges: (0..natives).flat_map(|a| (0..a).map(move |b| (a, b))).collect(),
+            max_reorg: 1_000,
+            latency: (10, 10),
+            jitter: 0,
+            service: (1, 1),
+            sizes: Sizes { batch: 4_000, queue: 256, tick: 200 },
+            skews: vec![0; natives],
+            writes: (0..natives).map(write).collect(),
+            foreign: Vec::new(),
+            crashes: Vec::new(),
+            cuts: Vec::new(),
+            resets: Vec::new(),
+            fulls: Vec::new(),
+            heal: 5_100,
+            patience: 60_000,
+        }
+    }
+
     /// Number of things in it that shrinking can leave out.
     pub fn size(&self) -> usize {
         self.writes.len()
