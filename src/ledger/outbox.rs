@@ -109,7 +109,6 @@ impl Outbox {
             }
         }
         let mut judged = BTreeSet::new();
-        let mut seen: BTreeSet<SubmissionId> = BTreeSet::new();
         for Placed { submission, .. } in left {
             let new = !self.waiting.contains(submission) && judged.insert(submission);
             if new && !any_on_new_chain(&blocks_of(submission)?)? {
