@@ -111,6 +111,12 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Judge everything in a data folder again, from the first byte; exit with 3 if something is not what was written
+    Verify {
+        /// The folder
+        #[arg(long, value_name = "DIR", default_value = "dolmen-data")]
+        data_dir: PathBuf,
+    },
     /// Exit with 0 if a node is ready, for container health checks
     Health {
         #[command(flatten)]
@@ -206,6 +212,7 @@ pub fn run() -> ExitCode {
         Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
         Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
         Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
+        Command::Verify { data_dir } => crate::verify::run(&data_dir),
         Command::Health { client } => with_client(&client, Client::health),
     };
     match result {

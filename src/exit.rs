@@ -8,6 +8,8 @@ use crate::config::ConfigError;
 pub const FAILURE: u8 = 1;
 /// The command was typed wrongly, or a setting cannot be used.
 pub const USAGE: u8 = 2;
+/// What was verified is not what was written.
+pub const UNVERIFIED: u8 = 3;
 /// No node answers.
 pub const UNREACHABLE: u8 = 4;
 
