@@ -266,17 +266,3 @@ fn a_storage_without_room_changes_nothing_and_every_answer_is_its_error() {
     let (mut answers, _) = keeper.mine(vec![request(&["new"], Some("new"))], NOW);
     assert_eq!(answers.pop().expect("one").expect("good").block.height(), Height(5), "the key was not taken");
 }
-
-/// A deep reorg on a node that mined all of it.
-#[test]
-fn many_lost_submissions_are_judged_in_good_time() {
-    let mut keeper = keeper(u64::MAX);
-    let count = 30_000;
-    let (answers, _) = keeper.mine(vec![request(&["x"], None); count], NOW);
-    assert!(answers.iter().all(Result::is_ok));
-    let theirs = run(genesis::tip(), "theirs", count + 1);
-    let begin = std::time::Instant::now();
-    assert_eq!(take(&mut keeper, &theirs).requeued, count);
-    // Pair by pair it would be minutes.
-    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
-}
