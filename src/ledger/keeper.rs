@@ -521,7 +521,8 @@ impl<S: Storage> Keeper<S> {
         for block in self.blocks_of(&path)? {
             // What this node has placed there comes back by itself.
             if self.storage.placed_in(&block.hash())?.is_empty() {
-                let key = Some(format!("requeue {}", block.hash()));
+                // No caller's key begins with NUL, which no header can hold.
+                let key = Some(format!("\0requeue {}", block.hash()));
                 requests.push(MineRequest { entries: block.body().to_vec(), key });
             }
         }
