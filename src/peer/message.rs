@@ -63,7 +63,8 @@ pub struct Hello {
     pub protocol: u32,
     /// Random name of the running node, 32 lower-case hex characters: tells oneself and double links.
     pub node: NodeId,
-    /// Random number of this link, 16 lower-case hex characters: orders double links that one side dialled.
+    /// Number of this link, larger than those of the sender's earlier links, 16 lower-case hex characters: orders double
+    /// links that one side dialled.
     pub nonce: Nonce,
     /// Hash of the sender's genesis.
     #[serde(with = "hash_text")]

@@ -762,7 +762,9 @@ impl Sync {
             }
             if link.native {
                 let follows = told == Some(update.old) || link.tip == Some(update.old);
-                if tellable && follows {
+                // A peer that is further may have sent these blocks itself.
+                let further = link.tip.is_some_and(|tip| tip.beats(&update.new));
+                if tellable && follows && !further {
                     push(id, update, &mut actions);
                 } else {
                     actions.push(frame(id, Frame::Tip(update.new)));
