@@ -122,7 +122,8 @@ fn change_header(path: &Path, at: usize, field: &[u8]) {
 #[test]
 fn segments_that_are_not_ours_are_refused() {
     let wanted = genesis::tip().hash;
-    let change: [(fn(&Path), fn(std::path::PathBuf) -> OpenError); 3] = [
+    type Change = (fn(&Path), fn(std::path::PathBuf) -> OpenError);
+    let change: [Change; 3] = [
         (|path| change_header(path, 8, &9u32.to_le_bytes()), |path| OpenError::Newer { path, found: 9, known: 1 }),
         (
             |path| change_header(path, 24, &[7; 32]),
