@@ -82,12 +82,12 @@ impl Outbox {
         storage: &S,
         on_new_chain: impl Fn(&BlockHash) -> Result<bool, StorageError>,
     ) -> Result<Effect, StorageError> {
-        let mut judged: HashMap<BlockHash, bool> = HashMap::new();
+        let mut blocks_judged: HashMap<BlockHash, bool> = HashMap::new();
         let mut any_on_new_chain = |blocks: &[BlockHash]| -> Result<bool, StorageError> {
             for block in blocks {
-                let on = match judged.get(block) {
+                let on = match blocks_judged.get(block) {
                     Some(on) => *on,
-                    None => *judged.entry(*block).or_insert(on_new_chain(block)?),
+                    None => *blocks_judged.entry(*block).or_insert(on_new_chain(block)?),
                 };
                 if on {
                     return Ok(true);
