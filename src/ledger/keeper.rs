@@ -714,8 +714,13 @@ impl<S: Storage> Keeper<S> {
             }
         }
         let (mut found, mut given_up) = (HashSet::new(), HashSet::new());
+        let mut looked_at = HashSet::new();
         for submission in asked {
             for (hash, _) in self.storage.placements_of(&submission)? {
+                // One block can hold thousands of them.
+                if !looked_at.insert(hash) {
+                    continue;
+                }
                 match self.storage.block(&hash)? {
                     Some(block) if self.is_staged(staged, block.height(), &hash)? => drop(found.insert(hash)),
                     Some(_) => {}

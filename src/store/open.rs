@@ -424,6 +424,7 @@ fn shared(
         sides: RwLock::new(checkpoint.map(|checkpoint| checkpoint.sides.iter().copied().collect()).unwrap_or_default()),
         view: RwLock::new(View { tip, epoch: Arc::new(Epoch::default()) }),
         closed: std::sync::atomic::AtomicBool::new(false),
+        again: Mutex::default(),
         damage: Mutex::new(checkpoint.map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default()),
     }
 }

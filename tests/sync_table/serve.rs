@@ -92,7 +92,8 @@ fn a_peer_is_told_once_and_never_what_it_has() {
     step("what the first was told is lost", node.becomes(&ours[..4]), vec![tip(1, &ours[..4]), push(2, &ours[3..4])]);
     let pushed = node.frame(1, Frame::Push(part(&ours[4..5])));
     step("a push is imported", pushed, vec![super::import(1, &ours[4..5])]);
-    step("and told on, but not back", node.becomes(&ours[..5]), vec![push(2, &ours[4..5])]);
+    let told = node.becomes(&ours[..5]);
+    step("and told on; its sender hears that we hold it", told, vec![tip(1, &ours[..5]), push(2, &ours[4..5])]);
     step("later news follow it", node.becomes(&ours), vec![push(1, &ours[5..]), push(2, &ours[5..])]);
     let held = node.sync.holders(ours[4].tip(), &node.ours);
     assert_eq!(held, 1, "the first has said that it has the fifth block");

@@ -128,7 +128,8 @@ fn our_own_news_are_told_to_each_peer_in_its_way() {
     let told = node.becomes(&ours);
     let block = |n: usize| Action::Send(1, Say::Block(ours[n].clone()));
     let push = send(2, super::Frame::Push(super::part(&ours[1..])));
-    step("a block each, in order; a push; nothing to the one who has it", told, vec![block(1), block(2), push]);
+    let held = send(3, super::Frame::Tip(tip_of(&ours)));
+    step("a block each, in order; a push; the tip to the one who has it", told, vec![block(1), block(2), push, held]);
     let other = run(genesis::tip(), "other", 5);
     let tip = super::Frame::Tip(tip_of(&other));
     let told = node.becomes(&other);
