@@ -230,9 +230,9 @@ mod tests {
     /// The first link has lost already and is not closed yet; it must not win against a third in place of the best.
     #[test]
     fn a_third_link_is_judged_against_the_best() {
-        for (third, close) in [(1, 20), (3, 30), (9, 30)] {
+        for (third, close) in [(1, 30), (3, 30), (9, 20)] {
             let mut links = Links::new(NodeId(1));
-            for (id, nonce) in [(10, 5), (20, 2), (30, third)] {
+            for (id, nonce) in [(10, 2), (20, 5), (30, third)] {
                 links.add(id, link(outbound(), nonce));
             }
             assert_eq!(links.introduce(10, hello(2, 0)), Introduction::New);
