@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::client;
+use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
 use crate::node::Node;
@@ -76,6 +76,25 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print the branches off the best chain as JSON
+    Forks {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take a kept branch over, whatever it undoes
+    Adopt {
+        /// Hash of the branch's last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Mine another node's side blocks again, for a node that is gone for good
+    Requeue {
+        /// Hash of the last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Exit with 0 if a node is ready, for container health checks
     Health {
         #[command(flatten)]
@@ -88,6 +107,9 @@ struct ClientArgs {
     /// The node to talk to
     #[arg(long, env = "DOLMEN_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
+    /// The file with the node's token, if it wants one
+    #[arg(long, env = "DOLMEN_API_TOKEN_FILE", value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +126,12 @@ struct NodeArgs {
     /// A peer to link with, like ws://host:6005; can be repeated [env: DOLMEN_PEERS]
     #[arg(long = "peer", value_name = "URL")]
     peers: Vec<String>,
+    /// A host name that HTTP answers to, besides addresses and localhost; can be repeated [env: DOLMEN_ALLOWED_HOSTS]
+    #[arg(long = "allowed-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// A file with a token that requests must show which change something [env: DOLMEN_API_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
     /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
     #[arg(long, value_name = "BLOCKS")]
     max_reorg: Option<u64>,
@@ -149,12 +177,17 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Node(args) => node(args),
         Command::Devnet(args) => devnet(args),
-        Command::Mine { entries, client } => client::mine(&client.url, &entries),
-        Command::Blocks { block, from, limit, client } => client::blocks(&client.url, block.as_deref(), from, limit),
-        Command::Peers { client } => client::get(&client.url, "/peers"),
-        Command::AddPeers { peers, client } => client::add_peers(&client.url, &peers),
-        Command::Status { client } => client::get(&client.url, "/status"),
-        Command::Health { client } => client::health(&client.url),
+        Command::Mine { entries, client } => with_client(&client, |client| client.mine(&entries)),
+        Command::Blocks { block, from, limit, client } => {
+            with_client(&client, |client| client.blocks(block.as_deref(), from, limit))
+        }
+        Command::Peers { client } => with_client(&client, |client| client.get("/peers")),
+        Command::AddPeers { peers, client } => with_client(&client, |client| client.add_peers(&peers)),
+        Command::Status { client } => with_client(&client, |client| client.get("/status")),
+        Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
+        Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
+        Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
+        Command::Health { client } => with_client(&client, Client::health),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,6 +196,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
+    let token = match &args.api_token_file {
+        None => None,
+        Some(path) => {
+            let (name, text) = read_file(path)?;
+            Some(config::parse_token(&name, &text)?)
+        }
+    };
+    work(&Client::new(&args.url, token))
 }
 
 /// Why a command ends with another code than 0.
@@ -217,6 +261,8 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
         p2p: args.p2p,
         data_dir: args.data_dir,
         peers: (!args.peers.is_empty()).then_some(args.peers),
+        allowed_hosts: (!args.allowed_hosts.is_empty()).then_some(args.allowed_hosts),
+        api_token_file: args.api_token_file,
         max_reorg: args.max_reorg,
         log: args.log.log,
         log_format: args.log.log_format,
@@ -224,13 +270,33 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
     let file = match &args.config {
         None => Layer::default(),
         Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: name.clone(), why: error.to_string() })?;
+            let (name, text) = read_file(path)?;
             config::parse_file(&name, &text)?
         }
     };
-    Ok(Config::from_layers(flags, environment()?, file)?)
+    let environment = environment()?;
+    let token_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.api_token_file.clone());
+    let mut config = Config::from_layers(flags, environment, file)?;
+    if let Some(path) = token_file {
+        let (name, text) = read_file(&path)?;
+        config.api_token = Some(config::parse_token(&name, &text)?);
+    }
+    config.allowed_hosts.extend(own_host_name());
+    Ok(config)
+}
+
+fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(ConfigError::File { path: name, why: error.to_string() }),
+    }
+}
+
+/// What this machine calls itself, as far as it says.
+fn own_host_name() -> Option<String> {
+    let name = gethostname::gethostname().into_string().ok()?.to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
 }
 
 fn environment() -> Result<Layer, ConfigError> {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::chain::{ChainActor, DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
@@ -76,6 +77,31 @@ pub struct DropPeer(pub LinkId);
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Progress>")]
 pub struct GetSync;
+
+/// How many native peers have said that their best chain holds this block of ours.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct CountHolders(pub Tip);
+
+/// Wait until this many native peers hold a block, or until it is no longer on our best chain; without a block, until our
+/// chain changes.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Awaited, oneshot::error::RecvError>")]
+pub struct AwaitHolders {
+    /// The block.
+    pub block: Option<Tip>,
+    /// How many peers.
+    pub peers: usize,
+}
+
+/// Answer to [`AwaitHolders`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// That many hold it.
+    Held,
+    /// Our chain has changed, and the block may have left it.
+    Changed,
+}
 
 /// A session has opened.
 #[derive(Debug, Message)]
@@ -188,11 +214,20 @@ pub struct PeerManager {
     rng: StdRng,
     /// Links whose peer has more to read than may wait, and since when.
     lagging: BTreeMap<LinkId, Millis>,
+    /// Callers that wait for peers to hold a block.
+    waiting: Vec<Waiting>,
     /// Tutorial peers that wait for our whole chain.
     chain_wanted: VecDeque<LinkId>,
     /// Tutorial peers for which our whole chain is being put together.
     chain_making: BTreeSet<LinkId>,
     stopping: bool,
+}
+
+/// A caller of [`AwaitHolders`].
+struct Waiting {
+    block: Option<Tip>,
+    peers: usize,
+    caller: oneshot::Sender<Awaited>,
 }
 
 /// Our chain as the sync asks for it.
@@ -236,6 +271,7 @@ impl PeerManager {
             next_link: 1,
             rng,
             lagging: BTreeMap::new(),
+            waiting: Vec::new(),
             chain_wanted: VecDeque::new(),
             chain_making: BTreeSet::new(),
             stopping: false,
@@ -479,7 +515,11 @@ impl PeerManager {
                 }
                 return;
             }
-            Incoming::Frame(frame) => self.sync.frame(id, frame, &view),
+            Incoming::Frame(frame) => {
+                let actions = self.sync.frame(id, frame, &view);
+                self.answer_waiting(false);
+                actions
+            }
             Incoming::Unknown(kind) => {
                 debug!(link = id, kind, "message of an unknown type is ignored");
                 return;
@@ -503,6 +543,27 @@ impl PeerManager {
             self.close(id, CloseCode::Policy, "a message broke the protocol");
         } else {
             info!(link = id, ?remote, reason = %error, "message refused");
+        }
+    }
+
+    // ---- Callers that wait.
+
+    /// Answers those whose block is held by enough peers, or has left our chain, and forgets those who went away.
+    fn answer_waiting(&mut self, chain_changed: bool) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let view = self.view();
+        let sync = &self.sync;
+        let ready = |waiting: &mut Waiting| {
+            waiting.caller.is_closed() || verdict(waiting, sync, &view, chain_changed).is_some()
+        };
+        let answered: Vec<Waiting> = self.waiting.extract_if(.., ready).collect();
+        for waiting in answered {
+            if let Some(verdict) = verdict(&waiting, &self.sync, &view, chain_changed) {
+                // Who went away does not want it.
+                let _ = waiting.caller.send(verdict);
+            }
         }
     }
 
@@ -654,6 +715,7 @@ impl PeerManager {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         self.judge_lines(now);
+        self.answer_waiting(false);
         let actions = self.sync.tick(now, &self.view());
         self.perform(actions, ctx);
         self.dial_due(ctx);
@@ -732,6 +794,15 @@ impl PeerManager {
         });
         linked.chain(unlinked).collect()
     }
+}
+
+/// What can be said to a waiting caller now.
+fn verdict(waiting: &Waiting, sync: &Sync, view: &Ours, chain_changed: bool) -> Option<Awaited> {
+    let Some(block) = waiting.block else { return chain_changed.then_some(Awaited::Changed) };
+    if view.hash_at(block.height) != Some(block.hash) {
+        return Some(Awaited::Changed);
+    }
+    (sync.holders(block, view) >= waiting.peers).then_some(Awaited::Held)
 }
 
 /// The whole chain as a message for a tutorial peer.
@@ -816,6 +887,7 @@ impl Handler<ChainChanged> for PeerManager {
         self.now();
         let actions = self.sync.updated(&update, &self.view());
         self.perform(actions, ctx);
+        self.answer_waiting(true);
     }
 }
 
@@ -871,6 +943,25 @@ impl Handler<GetSync> for PeerManager {
 
     fn handle(&mut self, _: GetSync, _: &mut Self::Context) -> Self::Result {
         self.sync.progress()
+    }
+}
+
+impl Handler<CountHolders> for PeerManager {
+    type Result = usize;
+
+    fn handle(&mut self, CountHolders(block): CountHolders, _: &mut Self::Context) -> usize {
+        self.sync.holders(block, &self.view())
+    }
+}
+
+impl Handler<AwaitHolders> for PeerManager {
+    type Result = ResponseFuture<Result<Awaited, oneshot::error::RecvError>>;
+
+    fn handle(&mut self, AwaitHolders { block, peers }: AwaitHolders, _: &mut Self::Context) -> Self::Result {
+        let (caller, answer) = oneshot::channel();
+        self.waiting.push(Waiting { block, peers, caller });
+        self.answer_waiting(false);
+        Box::pin(answer)
     }
 }
 

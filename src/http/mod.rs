@@ -4,6 +4,8 @@
 
 pub mod blocks;
 pub mod explorer;
+pub mod forks;
+pub mod guard;
 pub mod mine;
 pub mod peers;
 pub mod problem;
@@ -48,7 +50,9 @@ pub fn routes(service: &mut web::ServiceConfig) {
         .service(resource("/peers/{id}", web::delete().to(peers::remove)))
         .service(resource("/version", web::get().to(status::version)))
         .service(resource("/status", web::get().to(status::status)))
-        .service(resource("/forks", web::get().to(status::forks)))
+        .service(resource("/forks", web::get().to(forks::list)))
+        .service(resource("/forks/{hash}/adopt", web::post().to(forks::adopt)))
+        .service(resource("/forks/{hash}/requeue", web::post().to(forks::requeue)))
         .service(resource("/livez", web::get().to(status::live)))
         .service(resource("/readyz", web::get().to(status::ready)))
         .default_service(web::to(async || {

@@ -1,6 +1,6 @@
 //! `POST /addPeers`, `GET /peers`, `DELETE /peers/{id}`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,8 +17,8 @@ struct Peers {
 }
 
 /// Links with each peer, now and whenever the link is lost. All addresses are good, or none is taken.
-pub async fn add(app: web::Data<App>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
-    let Peers { peers } = body_of(&request, &body, r#"{"peers":["ws://localhost:6006"]}"#)?;
+pub async fn add(app: web::Data<App>, body: web::Bytes) -> Result<HttpResponse, Problem> {
+    let Peers { peers } = body_of(&body, r#"{"peers":["ws://localhost:6006"]}"#)?;
     if peers.is_empty() || peers.len() > MAX_ADDRESSES {
         return Err(Problem::bad_request(format!("name 1 to {MAX_ADDRESSES} peers at once")));
     }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
-use super::block::{CheckedBlock, Height, SharedBlock, Tip};
+use super::block::{CheckedBlock, Height, SharedBlock, Tip, UnixTime};
 use super::hash::BlockHash;
 use super::limits::{MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES};
 use super::rules::{self, RuleError};
@@ -83,6 +83,8 @@ pub struct Branch {
     pub tip: Tip,
     /// The last block that it shares with the best chain.
     pub fork: Tip,
+    /// When its last block was mined, by its miner's clock.
+    pub time: UnixTime,
     /// Whether it waits for an operator.
     pub parked: bool,
 }
@@ -115,6 +117,14 @@ impl Chain {
     #[must_use]
     pub fn side_blocks(&self) -> usize {
         self.sides.len()
+    }
+
+    /// Number of branches that wait for an operator.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        let parked =
+            |(_, Reverse(hash)): &&(Height, Reverse<BlockHash>)| self.sides.get(hash).is_some_and(|side| side.parked);
+        self.leaves.iter().filter(parked).count()
     }
 
     /// Whether a block is kept off the best chain.
@@ -191,8 +201,14 @@ impl Chain {
         Ok(storage.height_of(hash)?.map_or(Place::Unknown, Place::Best))
     }
 
+    /// A kept side block as a tip; `None` if it is not kept.
+    #[must_use]
+    pub fn side_tip(&self, hash: &BlockHash) -> Option<Tip> {
+        self.sides.get(hash).map(|side| Tip { height: side.height, hash: side.hash })
+    }
+
     /// Walks from a known block down to the best chain: the common ancestor, and the side blocks above it, lowest first.
-    fn path_down<S: Storage>(&self, from: Tip, storage: &S) -> Result<(Tip, Vec<BlockHash>), StorageError> {
+    pub(super) fn path_down<S: Storage>(&self, from: Tip, storage: &S) -> Result<(Tip, Vec<BlockHash>), StorageError> {
         let mut path = Vec::new();
         let mut at = from;
         while let Some(side) = self.sides.get(&at.hash) {
@@ -264,8 +280,9 @@ impl Chain {
         let branch = |&(height, Reverse(hash)): &(Height, Reverse<BlockHash>)| {
             let tip = Tip { height, hash };
             let (fork, _) = self.path_down(tip, storage)?;
+            let time = storage.block(&hash)?.map_or(UnixTime(0), |block| block.header().time);
             let parked = self.sides.get(&hash).is_some_and(|side| side.parked);
-            Ok(Branch { tip, fork, parked })
+            Ok(Branch { tip, fork, time, parked })
         };
         self.leaves.iter().rev().map(branch).collect()
     }

@@ -5,8 +5,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -75,7 +77,7 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
 /// # Errors
 /// The shape rule that the text breaks.
 pub fn parse_block(text: &str) -> Result<Block, RuleError> {
-    let raw: RawBlock<'_> = serde_json::from_str(text).map_err(not_a_block)?;
+    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(not_a_block)?;
     raw.shaped()
 }
 
@@ -101,7 +103,7 @@ fn not_a_block(error: serde_json::Error) -> RuleError {
 #[derive(Deserialize)]
 struct RawBlock<'a> {
     #[serde(borrow)]
-    header: RawHeader<'a>,
+    header: Object<RawHeader<'a>>,
     body: Vec<String>,
 }
 
@@ -120,8 +122,31 @@ struct RawHeader<'a> {
 
 impl RawBlock<'_> {
     fn shaped(self) -> Result<Block, RuleError> {
-        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header;
+        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header.0;
         Block::from_parts(&version, index, &previous_hash, time, &merkle_root, self.body)
+    }
+}
+
+/// A struct that stands as an object: serde's derive alone would also take a list of its fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -137,7 +162,7 @@ impl<'de> Visitor<'de> for Blocks {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut blocks = Ok(Vec::new());
-        while let Some(raw) = seq.next_element::<RawBlock<'de>>()? {
+        while let Some(Object(raw)) = seq.next_element::<Object<RawBlock<'de>>>()? {
             if let Ok(list) = &mut blocks {
                 match raw.shaped() {
                     Ok(block) => list.push(block),

@@ -41,6 +41,31 @@ pub enum MineError {
     Storage(#[from] StorageError),
 }
 
+/// Why an operator's wish about a branch was not done. Nothing has changed then.
+#[derive(Clone, Debug, Error)]
+pub enum OperatorError {
+    /// The block is unknown, forgotten, or on the best chain.
+    #[error("no block {hash} is kept off the best chain; GET /forks shows what is")]
+    NoSideBlock {
+        /// What was asked for.
+        hash: BlockHash,
+    },
+    /// Every node would switch back at once.
+    #[error("the branch ends at block {}, which does not beat the best chain's {}", tip.height, best.height)]
+    NotBetter {
+        /// The end of the branch.
+        tip: Tip,
+        /// The end of the best chain.
+        best: Tip,
+    },
+    /// Its entries cannot be mined.
+    #[error(transparent)]
+    Mine(#[from] MineError),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Entries to be mined into a block of their own.
 #[derive(Clone, Debug)]
 pub struct MineRequest {
@@ -195,6 +220,12 @@ impl<S: Storage> Keeper<S> {
     #[must_use]
     pub fn side_blocks(&self) -> usize {
         self.chain.side_blocks()
+    }
+
+    /// Number of branches that wait for an operator.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.chain.parked()
     }
 
     /// The kept branches, highest first.
@@ -457,6 +488,44 @@ impl<S: Storage> Keeper<S> {
                 .ok_or_else(|| StorageError::Damaged(format!("side block {hash} is missing").into()))
         };
         hashes.iter().map(block).collect()
+    }
+
+    // ---- What an operator asks for.
+
+    /// Makes a kept branch that ends in this block the best chain, whatever it undoes.
+    ///
+    /// # Errors
+    /// There is no such side block, the branch does not beat the tip, or the store did not do its part.
+    pub fn adopt_side(&mut self, hash: &BlockHash) -> Result<Update, OperatorError> {
+        let tip = self.chain.side_tip(hash).ok_or(OperatorError::NoSideBlock { hash: *hash })?;
+        let best = self.tip();
+        if !tip.beats(&best) {
+            return Err(OperatorError::NotBetter { tip, best });
+        }
+        let (fork, revived) = self.chain.path_down(tip, &self.storage)?;
+        Ok(self.change(&[], TipChange { fork, revived, tip })?)
+    }
+
+    /// Mines the entries of another node's side blocks again, from where they leave the best chain up to this block: for a
+    /// node that is gone for good and will not do so itself. A block is requeued once, however often this is asked; should
+    /// the other node come back after all, its entries are there twice.
+    ///
+    /// # Errors
+    /// There is no such side block, or it cannot be mined.
+    pub fn requeue(&mut self, hash: &BlockHash, now: UnixTime) -> Result<(Vec<Mined>, Option<Update>), OperatorError> {
+        let tip = self.chain.side_tip(hash).ok_or(OperatorError::NoSideBlock { hash: *hash })?;
+        let (_, path) = self.chain.path_down(tip, &self.storage)?;
+        let mut requests = Vec::new();
+        for block in self.blocks_of(&path)? {
+            // What this node has placed there comes back by itself.
+            if self.storage.placed_in(&block.hash())?.is_empty() {
+                let key = Some(format!("requeue {}", block.hash()));
+                requests.push(MineRequest { entries: block.body().to_vec(), key });
+            }
+        }
+        let (answers, update) = self.mine(requests, now);
+        let mined: Result<Vec<Mined>, MineError> = answers.into_iter().collect();
+        Ok((mined?, update))
     }
 
     // ---- Staged branches.

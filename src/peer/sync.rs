@@ -9,7 +9,7 @@
 //! | QUERY_LAST, QUERY_ALL | last block, whole chain | the same (it asks before it knows us) |
 //! | blocks that connect | import | import (Push) |
 //! | blocks that do not, from a better tip | QUERY_ALL | Locate, Located, Fetch, Batch …, switch |
-//! | our tip grew | one message per block | Push, or Tip when it does not follow what the peer was told |
+//! | our tip grew | one message per block | Push, or Tip when it does not follow what the peer was told, or has it already |
 //! | our chain was reorganised | last block | Tip |
 
 use std::collections::BTreeMap;
@@ -30,8 +30,11 @@ pub type LinkId = u64;
 /// Names one attempt to fetch a branch: results of an earlier one are told apart by it.
 pub type Ticket = u64;
 
-/// After a branch was refused without the peer's fault, or parked, this long passes before it is fetched from that peer again.
+/// After a branch was refused without the peer's fault, this long passes before it is fetched from that peer again.
 const HOLD: Millis = 30_000;
+
+/// The same after a branch was parked: only an operator changes that.
+const HOLD_PARKED: Millis = 600_000;
 
 /// A tutorial peer that does not answer QUERY_ALL for this long may be asked again.
 const ASK_AGAIN: Millis = 60_000;
@@ -547,7 +550,7 @@ impl Sync {
             }
             Ok(Imported::Parked { .. }) => {
                 if let Some(state) = self.links.get_mut(&link) {
-                    state.hold = now + HOLD;
+                    state.hold = now + HOLD_PARKED;
                 }
             }
             Ok(Imported::Known | Imported::Side | Imported::Changed(_)) => {}
@@ -633,15 +636,24 @@ impl Sync {
 
     // ---- Our own chain.
 
-    /// Our best chain has changed: tells every peer that does not know, each in its way, and never the one that told us.
+    /// Our best chain has changed: tells every peer, each in its way. Blocks go to none that has them; a native peer that
+    /// sent them hears that we hold them.
     pub fn updated(&mut self, update: &Update, view: &impl View) -> Vec<Action> {
         let mut actions = Vec::new();
         let grew = update.fork == update.old;
         let bytes: usize = update.entered.iter().map(|block| block.block().compact_bytes()).sum();
         let tellable = grew && !update.entered.is_empty() && bytes <= SESSION_QUEUE_BYTES / 2;
         for (&id, link) in &mut self.links {
+            if !grew {
+                // What was refused or parked against the old chain may fit the new one.
+                link.hold = 0;
+            }
             let told = link.told.replace(update.new);
             if link.tip == Some(update.new) {
+                // The peer told us, or was faster. A native one waits to hear that we hold it too; blocks never go back.
+                if link.native && told != Some(update.new) {
+                    actions.push(frame(id, Frame::Tip(update.new)));
+                }
                 continue;
             }
             if link.native {

@@ -154,7 +154,7 @@ impl Derived {
         Ok(())
     }
 
-    /// Makes the chain what the group says. The hashes that may have been side blocks.
+    /// Makes the chain what the group says; which blocks are side blocks no more.
     fn enter(
         &mut self,
         effects: &Effects,
@@ -163,12 +163,7 @@ impl Derived {
         sequence: u64,
     ) -> Result<Vec<BlockHash>, StorageError> {
         let Turn { base, left, sides, own, first } = turn;
-        let had_sides = {
-            let mut kept = self.shared.sides.write().unwrap_or_else(PoisonError::into_inner);
-            let had_sides = !kept.is_empty();
-            kept.extend(sides);
-            had_sides
-        };
+        self.shared.sides.write().unwrap_or_else(PoisonError::into_inner).extend(sides);
         self.shared.tables.insert(Table::Own, own);
         let epoch = self.leave(base, left, sequence)?;
 
@@ -182,8 +177,9 @@ impl Derived {
             let from = tip.height.next();
             tip = Tip { height: Height(tip.height.0 + chunk.len() as u64), hash: last.hash };
             self.write_heights(from, &chunk);
-            if had_sides {
-                entered.extend(chunk.iter().map(|entry| entry.hash));
+            let sides = self.shared.sides.read().unwrap_or_else(PoisonError::into_inner);
+            if !sides.is_empty() {
+                entered.extend(chunk.iter().map(|entry| entry.hash).filter(|hash| sides.contains_key(hash)));
             }
         }
         let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);

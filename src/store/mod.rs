@@ -78,10 +78,6 @@ use crate::ledger::storage::{
     Batch, BatchBlock, KeyDigest, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange,
 };
 
-/// Bytes of a staged branch up to which its blocks are copied into an ordinary group: below, a file of its own would cost
-/// more than the copy; above, the copy would cost memory.
-const COPIED: u64 = 4 << 20;
-
 /// Pairs in memory above which a commit waits for the index: about 100 MiB.
 const MAX_UNINDEXED: usize = 4 << 20;
 
@@ -97,6 +93,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Bytes that are kept free for shutting down when the disk is full.
     pub reserve_bytes: u64,
+    /// Bytes of a staged branch up to which its blocks are copied into an ordinary group: below, a file of its own would
+    /// cost more than the copy; above, the copy would cost memory.
+    pub copied_bytes: u64,
     /// Who writes checkpoints.
     pub checkpoints: Checkpoints,
 }
@@ -108,6 +107,7 @@ impl Default for Options {
             checkpoint_blocks: 32 * 1024,
             checkpoint_bytes: 32 << 20,
             reserve_bytes: 4 << 20,
+            copied_bytes: 4 << 20,
             checkpoints: Checkpoints::Beside,
         }
     }
@@ -350,7 +350,7 @@ impl Store {
             return Err(refused("what is to be adopted is not the staged branch".to_owned()));
         }
         let turn = self.derived.prepare(staging.fork, &[])?;
-        if staging.bytes() <= COPIED {
+        if staging.bytes() <= self.options.copied_bytes {
             self.copy_branch(staging, batch, turn)
         } else {
             self.move_branch(staging, batch, turn)
@@ -377,13 +377,15 @@ impl Store {
         let runs = ids.clone().zip(&staging.parts).map(|(id, part)| (id, part.blocks)).collect();
         let adopt = Adopt { fork: staging.fork, tip: staging.tip, runs };
         let log_dir = self.derived.shared.segments.dir().to_owned();
+        let moving = |error| from_disk("moving a staged branch", &error);
+        // A name that is not durable yet could not be found under its new name after a crash.
+        self.disk.sync_dir(&self.dir.join("staging")).map_err(moving)?;
         for (id, part) in ids.zip(&mut staging.parts) {
             let path = log_dir.join(file_name(id));
-            let renamed = self.disk.rename(&part.segment.path, &path);
-            renamed.map_err(|error| from_disk("moving a staged branch", &error))?;
+            self.disk.rename(&part.segment.path, &path).map_err(moving)?;
             part.segment = part.segment.renamed(path);
         }
-        self.disk.sync_dir(&log_dir).map_err(|error| from_disk("moving a staged branch", &error))?;
+        self.disk.sync_dir(&log_dir).map_err(moving)?;
 
         let (_, mut group) = self.begin()?;
         group.record(Kind::Adopt, |out| record::put_adopt(out, &adopt))?;

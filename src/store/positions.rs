@@ -214,13 +214,6 @@ impl Positions {
         self.file.sync_data()
     }
 
-    /// Forgets everything, for a new beginning.
-    pub(super) fn clear(&self) -> io::Result<()> {
-        self.unwritten.write().unwrap_or_else(PoisonError::into_inner).clear();
-        self.any_unwritten.store(false, Ordering::Release);
-        self.file.set_len(0)
-    }
-
     /// Bytes of the file.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         self.file.len()

@@ -226,7 +226,7 @@ impl<'r> Replay<'r> {
                 Some(_) => staged.push(found.clone()),
                 // A crash while the segment was begun; nothing was ever written into it.
                 None if found.bytes <= HEADER && Some(found.id) == self.found.last().map(|last| last.id) => {
-                    self.remove(found)?;
+                    self.move_aside(found).map_err(OpenError::io(&found.path))?;
                 }
                 None => self.damage(found.id, 0, found.bytes, "both copies of the header are broken"),
             }
@@ -234,8 +234,13 @@ impl<'r> Replay<'r> {
         Ok((logs, staged))
     }
 
-    fn remove(&self, found: &FoundSegment) -> Result<(), OpenError> {
-        self.shared().disk.remove(&found.path).map_err(OpenError::io(&found.path))
+    /// Takes a file out of the log for good: its number may be used again.
+    fn move_aside(&self, found: &FoundSegment) -> std::io::Result<()> {
+        let disk = &self.shared().disk;
+        let dir = self.dir.join("cut");
+        disk.rename(&found.path, &dir.join(file_name(found.id)))?;
+        disk.sync_dir(&dir)?;
+        disk.sync_dir(self.shared().segments.dir())
     }
 
     // ---- Group after group.
@@ -438,7 +443,7 @@ impl<'r> Replay<'r> {
         let decided = self.checkpoint.map_or(0, |checkpoint| checkpoint.next_segment);
         let undecided = staged.iter().filter(|found| found.id >= decided && !self.adopted.contains(&found.id));
         for found in undecided.filter(|_| self.lost == 0) {
-            self.remove(found)?;
+            self.shared().disk.remove(&found.path).map_err(OpenError::io(&found.path))?;
         }
         Ok(())
     }

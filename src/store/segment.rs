@@ -122,13 +122,10 @@ impl Header {
         if let Some(Ok(header)) = copies.iter().find(|copy| copy.is_ok()) {
             return Ok(Ok(*header));
         }
-        let blank = bytes.iter().all(|byte| *byte == 0);
-        let worst = copies.into_iter().filter_map(Result::err).find(|why| *why != NotASegment::Foreign);
-        Ok(Err(match worst {
-            Some(why) => why,
-            None if blank || len < HEADER as usize => NotASegment::Broken,
-            None => NotASegment::Foreign,
-        }))
+        // A crash while the header was written leaves any part of it, and nothing behind it.
+        let begun = file.len()? <= HEADER;
+        let broken = copies.into_iter().filter_map(Result::err).find(|why| *why != NotASegment::Foreign);
+        Ok(Err(broken.unwrap_or(if begun { NotASegment::Broken } else { NotASegment::Foreign })))
     }
 
     fn from_copy(copy: &[u8]) -> Result<Self, NotASegment> {
@@ -306,10 +303,6 @@ impl GroupBuilder {
         let crc = crc32fast::hash(&self.bytes[..24]);
         self.bytes[24..28].copy_from_slice(&crc.to_le_bytes());
         self.bytes
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.records == 0
     }
 }
 

@@ -20,10 +20,6 @@ const READY: Duration = Duration::from_secs(60);
 /// How long a node may take to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(30);
 
-/// Variables that would change what a node does, wherever the tests run.
-const AMBIENT: [&str; 8] =
-    ["DOLMEN_HTTP", "DOLMEN_P2P", "DOLMEN_DATA_DIR", "DOLMEN_PEERS", "DOLMEN_CONFIG", "PORT", "WS_PORT", "RUST_LOG"];
-
 /// How to start a node; without anything said, a lone one on free ports with an empty data directory of its own.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
@@ -306,11 +302,14 @@ fn port_of(address: &str) -> u16 {
     port.unwrap_or_else(|| panic!("a bound address, not {address:?}"))
 }
 
-/// The binary under test without the variables of whoever runs the tests: for `node` and for the client commands.
+/// The binary under test, for `node` and for the client commands, without the variables of whoever runs the tests.
 pub fn command(program: Option<&Path>) -> Command {
     let mut command = Command::new(program.unwrap_or(Path::new(env!("CARGO_BIN_EXE_dolmen"))));
-    for name in AMBIENT {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("DOLMEN_") || ["PORT", "WS_PORT", "RUST_LOG"].contains(&&*text) {
+            command.env_remove(name);
+        }
     }
     command
 }

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -43,7 +43,7 @@ pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
     // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
     if let Ok(descriptor) = stream.as_fd().try_clone_to_owned() {
-        extensions.insert(Socket(Arc::new(TcpStream::from(OwnedFd::from(descriptor)))));
+        extensions.insert(Socket(Arc::new(TcpStream::from(descriptor))));
     }
 }
 
