@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{chain, process};
 
 /// Set for the process that is to be the server: where its log is.
-pub const FILE: &str = "DOLMEN_BENCH_BARE";
+pub const FILE: &str = "BENCH_BARE";
 
 /// Bytes of a block's record in the log.
 pub const RECORD: usize = 100;

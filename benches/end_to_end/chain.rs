@@ -77,7 +77,7 @@ pub fn fresh() -> TempDir {
 }
 
 fn base() -> PathBuf {
-    std::env::var_os("DOLMEN_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+    std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 fn make(dir: &Path, blocks: u64) {

@@ -26,7 +26,7 @@ impl Node {
             command.args(["--peer", &peer.url()]);
         }
         // What a node warns of belongs on the screen: a figure taken beside a warning may mean nothing.
-        command.env("RUST_LOG", std::env::var("DOLMEN_BENCH_LOG").unwrap_or_else(|_| "warn".into()));
+        command.env("DOLMEN_LOG", std::env::var("BENCH_LOG").unwrap_or_else(|_| "warn".into()));
         let (child, line) = spawn(command);
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a node said {line:?}"));
         let address = |name: &str| address_in(ready[name].as_str().unwrap_or_default());
@@ -121,7 +121,7 @@ impl Drop for Node {
 
 /// The node's program: the one that was built with this benchmark, unless another is to be measured.
 fn program() -> std::ffi::OsString {
-    std::env::var_os("DOLMEN_BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_dolmen").into())
+    std::env::var_os("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_dolmen").into())
 }
 
 /// Starts a program and reads its first line.
