@@ -76,6 +76,28 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print the banned addresses as JSON
+    Bans {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Refuse links from an address, and end those there are
+    Ban {
+        /// A network address like 10.0.0.7
+        address: String,
+        /// For how long; a day without
+        #[arg(long)]
+        seconds: Option<u64>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Forget a ban, and what led to it
+    Unban {
+        /// A network address like 10.0.0.7
+        address: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
     /// Print the branches off the best chain as JSON
     Forks {
         #[command(flatten)]
@@ -184,6 +206,9 @@ pub fn run() -> ExitCode {
         Command::Peers { client } => with_client(&client, |client| client.get("/peers")),
         Command::AddPeers { peers, client } => with_client(&client, |client| client.add_peers(&peers)),
         Command::Status { client } => with_client(&client, |client| client.get("/status")),
+        Command::Bans { client } => with_client(&client, |client| client.get("/bans")),
+        Command::Ban { address, seconds, client } => with_client(&client, |client| client.ban(&address, seconds)),
+        Command::Unban { address, client } => with_client(&client, |client| client.unban(&address)),
         Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
         Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
         Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),

@@ -71,6 +71,23 @@ impl Client {
         self.post(&format!("/forks/{hash}/requeue"), &json!({}))
     }
 
+    /// Has a node refuse links from an address and prints until when.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or it is no address.
+    pub fn ban(&self, address: &str, seconds: Option<u64>) -> Result<(), Failure> {
+        self.post("/bans", &json!({ "address": address, "seconds": seconds }))
+    }
+
+    /// Has a node forget a ban.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or knows nothing against the address.
+    pub fn unban(&self, address: &str) -> Result<(), Failure> {
+        let path = format!("/bans/{address}");
+        in_system(async { self.request(Method::DELETE, &path, None).await.map(drop) })
+    }
+
     /// Prints blocks.
     ///
     /// # Errors
@@ -112,6 +129,7 @@ impl Client {
         };
         let mut response = sent.map_err(|error| match error {
             SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            SendRequestError::Http(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
             error => Failure::new(UNREACHABLE, format!("no node answers at {}: {error}", self.url)),
         })?;
         if response.status().is_success() {

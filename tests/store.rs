@@ -11,7 +11,17 @@ mod scenario;
 #[path = "store/sim_disk.rs"]
 mod sim_disk;
 
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/full.rs"]
+mod full;
 #[path = "store/model.rs"]
 mod model;
 #[path = "store/power.rs"]
 mod power;
+#[path = "store/refused.rs"]
+mod refused;
+#[path = "store/snapshots.rs"]
+mod snapshots;
+#[path = "store/staging.rs"]
+mod staging;

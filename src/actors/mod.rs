@@ -11,6 +11,7 @@
 //! | [`chain::Subscribe`], [`chain::Close`] | node | ChainActor | nothing |
 //! | [`peers::ChainChanged`] | ChainActor | PeerManager | nothing |
 //! | [`peers::AddPeers`], [`peers::ListPeers`], [`peers::DropPeer`], [`peers::GetSync`] | HTTP | PeerManager | rows, numbers |
+//! | [`peers::ListBans`], [`peers::Ban`], [`peers::Unban`] | HTTP | PeerManager | bans; until when; whether there was one |
 //! | [`peers::CountHolders`], [`peers::AwaitHolders`] | HTTP | PeerManager | a number; that peers hold a block |
 //! | [`peers::Register`], [`peers::Received`], [`peers::Unregister`] | PeerSession | PeerManager | the link's id; nothing |
 //! | [`peers::Stop`] | node | PeerManager | nothing |

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, MAX_REQUEST_BODY};
 use crate::actors::chain::{Mine, Whereabouts};
 use crate::actors::peers::CountHolders;
 use crate::actors::replication::{Replication, replicated};
@@ -72,10 +73,10 @@ pub async fn mine(
     app: web::Data<App>,
     request: HttpRequest,
     patience: web::Query<Patience>,
-    body: web::Bytes,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let patience = patience.parse()?;
-    let Entries { data } = body_of(&body, r#"{"data":["Hello"]}"#)?;
+    let Entries { data } = body_of(body, r#"{"data":["Hello"]}"#)?;
     let key = idempotency_key(&request)?;
     let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
     let replication = match patience {
@@ -107,12 +108,22 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     }
 }
 
+/// A request's whole body, or why it could not be read.
+pub type Body = Result<web::Bytes, actix_web::Error>;
+
 /// A request's body as JSON of a type.
 ///
 /// # Errors
-/// 400 for a body that does not fit, with an example of one that does.
-pub fn body_of<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
-    serde_json::from_slice(body)
+/// 413 for a body that is too large, 400 for one that does not fit, with an example of one that does.
+pub fn body_of<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem> {
+    let body = body.map_err(|error| match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(413, format!("the body has more than {MAX_REQUEST_BODY} bytes; send less at once"))
+        }
+        _ => Problem::bad_request(format!("the body could not be read: {error}")),
+    })?;
+    serde_json::from_slice(&body)
+        .map(|json::Object(fields)| fields)
         .map_err(|error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}")))
 }
 

@@ -128,7 +128,7 @@ impl RawBlock<'_> {
 }
 
 /// A struct that stands as an object: serde's derive alone would also take a list of its fields.
-struct Object<T>(T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -60,14 +60,7 @@ pub struct Book {
     entries: BTreeMap<PeerAddress, Entry>,
 }
 
-/// The book as it is kept on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Page {
-    /// Every address with how it came.
-    pub addresses: Vec<Line>,
-}
-
-/// A line of a [`Page`].
+/// An address as it is kept on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
     /// The address.
@@ -195,9 +188,9 @@ impl Book {
 
     /// The book as it is kept on disk.
     #[must_use]
-    pub fn page(&self) -> Page {
+    pub fn lines(&self) -> Vec<Line> {
         let line = |(address, entry): (&PeerAddress, &Entry)| Line { address: address.clone(), source: entry.source };
-        Page { addresses: self.entries.iter().map(line).collect() }
+        self.entries.iter().map(line).collect()
     }
 }
 

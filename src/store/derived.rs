@@ -12,7 +12,7 @@ use super::effects::{Arrival, Effects};
 use super::error::from_disk;
 use super::log::LogEnd;
 use super::positions::{Entry, Place, damaged_entry};
-use super::shared::{self, Departure, Shared, View, key_of, key_of_submission};
+use super::shared::{self, Departure, Epoch, Shared, View, key_of, key_of_submission};
 use super::table::{Pair, Table};
 use crate::ledger::block::{Height, Tip};
 use crate::ledger::hash::BlockHash;
@@ -127,6 +127,19 @@ impl Derived {
         }
     }
 
+    /// Saves what a change will overwrite in `heights`, if a replay may want to read it. Should the group of this number
+    /// become another one after all, then what is saved is still true of the time before it.
+    pub(super) fn save_left(&self, turn: &Turn, sequence: u64) -> Result<(), StorageError> {
+        let Turn { base, left, .. } = turn;
+        let (disk, dir) = (&*self.shared.disk, &self.shared.index_dir);
+        let spared = left.is_empty() || base.height >= self.guard;
+        if spared || checkpoint::has_left(disk, dir, sequence, base.height.0, left.len()) {
+            return Ok(());
+        }
+        checkpoint::write_left(disk, dir, sequence, base.height.0, left)
+            .map_err(|error| from_disk("saving the places of blocks that leave", &error))
+    }
+
     // ---- After the group is durable.
 
     /// Applies a group: `turn` is what was prepared for it, `staged` what enters from a staged branch.
@@ -138,12 +151,13 @@ impl Derived {
         end: LogEnd,
     ) -> Result<(), StorageError> {
         let entered = match turn {
-            Some(turn) => self.enter(effects, turn, staged, end.sequence)?,
+            Some(turn) => self.enter(effects, turn, staged)?,
             None => {
                 self.keep_beside(&effects.blocks);
                 Vec::new()
             }
         };
+        self.restore(&effects.restored);
         self.index_submissions(&effects.blocks);
         self.settle_sides(effects, &entered);
         self.settle_outbox(effects);
@@ -155,17 +169,11 @@ impl Derived {
     }
 
     /// Makes the chain what the group says; which blocks are side blocks no more.
-    fn enter(
-        &mut self,
-        effects: &Effects,
-        turn: Turn,
-        staged: Entering<'_>,
-        sequence: u64,
-    ) -> Result<Vec<BlockHash>, StorageError> {
+    fn enter(&mut self, effects: &Effects, turn: Turn, staged: Entering<'_>) -> Result<Vec<BlockHash>, StorageError> {
         let Turn { base, left, sides, own, first } = turn;
         self.shared.sides.write().unwrap_or_else(PoisonError::into_inner).extend(sides);
         self.shared.tables.insert(Table::Own, own);
-        let epoch = self.leave(base, left, sequence)?;
+        let epoch = self.leave(base, left);
 
         let arrivals = effects.blocks.iter().map(|arrival| Ok(arrival.entry()));
         let mut entering = first.into_iter().map(Ok).chain(staged).chain(arrivals);
@@ -190,28 +198,12 @@ impl Derived {
         Ok(entered)
     }
 
-    /// Hangs what leaves on the epoch that ends, after saving it if a replay may want it.
-    fn leave(
-        &self,
-        base: Tip,
-        left: Vec<Entry>,
-        sequence: u64,
-    ) -> Result<Option<Arc<super::shared::Epoch>>, StorageError> {
-        if left.is_empty() {
-            return Ok(None);
+    /// Hangs what leaves on the epoch that ends; the next one.
+    fn leave(&self, base: Tip, left: Vec<Entry>) -> Option<Arc<Epoch>> {
+        if left.is_empty() || self.replaying {
+            return None;
         }
-        if base.height < self.guard {
-            let (disk, dir) = (&*self.shared.disk, &self.shared.index_dir);
-            if !checkpoint::has_left(disk, dir, sequence, base.height.0, left.len()) {
-                checkpoint::write_left(disk, dir, sequence, base.height.0, &left)
-                    .map_err(|error| from_disk("saving the places of blocks that leave", &error))?;
-            }
-        }
-        if self.replaying {
-            return Ok(None);
-        }
-        let epoch = self.shared.view().epoch;
-        Ok(Some(epoch.end(Departure { fork: base.height.0, left })))
+        Some(self.shared.view().epoch.end(Departure { fork: base.height.0, left }))
     }
 
     /// Writes entries to `heights` and what finds them by hash. Without room they stay in memory until there is some.
@@ -224,6 +216,22 @@ impl Derived {
         shared.tables.insert(Table::Heights, known.map(|(entry, height)| (key_of(&entry.hash), height)));
         if let Err(error) = shared.tables.spill(Table::Heights) {
             tracing::warn!("hashes of blocks stay in memory for now: {error}");
+        }
+    }
+
+    /// Lets the entries of broken blocks lead to their new records.
+    fn restore(&self, restored: &[Arrival]) {
+        let view = self.shared.view();
+        for arrival in restored {
+            let height = arrival.outline.height;
+            let fits = match self.shared.entry(&view, height) {
+                Ok(Some(entry)) => entry.hash == arrival.outline.hash || entry.hash == BlockHash::ZERO,
+                _ => false,
+            };
+            // It may have left the chain between its restoration and the end of a log that is replayed with damage.
+            if fits {
+                self.write_heights(height, &[arrival.entry()]);
+            }
         }
     }
 

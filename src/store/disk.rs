@@ -68,6 +68,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Lock>;
 }
 
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 /// An open file; it stays readable when its name is removed.
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads at a place; fewer bytes than asked only at the end of the file or of the system's patience.

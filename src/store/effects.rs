@@ -35,6 +35,8 @@ pub(super) struct Effects {
     pub(super) forget: Vec<BlockHash>,
     pub(super) park: Vec<BlockHash>,
     pub(super) outbox: Outbox,
+    /// Blocks of the best chain whose records were broken.
+    pub(super) restored: Vec<Arrival>,
     /// Whether the store was closed with it.
     pub(super) closed: bool,
 }
@@ -67,11 +69,12 @@ impl Effects {
             && self.adopt.is_none()
             && self.forget.is_empty()
             && self.park.is_empty()
+            && self.restored.is_empty()
             && !self.closed
     }
 
-    /// Takes in the next group if both only make the chain longer, so that a replay does more at once.
-    pub(super) fn absorb(&mut self, next: Self) -> Result<(), Self> {
+    /// Takes in the next group if both only make the chain longer, so that a replay does more at once; else gives it back.
+    pub(super) fn absorb(&mut self, next: Self) -> Option<Self> {
         let links = match (self.blocks.last(), next.blocks.first()) {
             (Some(last), Some(first)) => {
                 first.outline.parent == last.outline.hash && first.outline.height == last.outline.height.next()
@@ -80,10 +83,10 @@ impl Effects {
         };
         let quiet = |effects: &Self| effects.outbox.pending.is_empty() && effects.outbox.satisfied.is_empty();
         if !(links && self.is_plain() && next.is_plain() && quiet(self) && quiet(&next)) {
-            return Err(next);
+            return Some(next);
         }
         self.blocks.extend(next.blocks);
-        Ok(())
+        None
     }
 
     /// Reads a group; `false` beside it if something in it is not as it was written.
@@ -105,6 +108,7 @@ impl Effects {
             Kind::Outbox => self.outbox = record::read_outbox(record.payload)?,
             Kind::Park => self.park = record::read_hashes(record.payload)?,
             Kind::Closed => self.closed = true,
+            Kind::Restored => self.restored.push(arrival(segment, record)?),
         }
         Some(())
     }

@@ -56,7 +56,7 @@ pub use checkpoint::Damage;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use error::OpenError;
 pub use open::{Cut, OpenReport};
-pub use reader::{Reader, Snapshot};
+pub use reader::{Reader, Scrubbed, Snapshot};
 pub use staging::Staging;
 pub use worker::Checkpoints;
 
@@ -236,6 +236,9 @@ impl Store {
         turn: Option<Turn>,
         put: impl FnOnce(&mut GroupBuilder) -> Result<Vec<Put>, StorageError>,
     ) -> Result<(), StorageError> {
+        if let Some(turn) = &turn {
+            self.derived.save_left(turn, self.log.end().sequence + 1)?;
+        }
         let (segment, mut group) = self.begin()?;
         let arrived = put(&mut group)?;
         self.append(group)?;
@@ -314,6 +317,34 @@ impl Store {
         })
     }
 
+    /// Writes a block of the best chain again whose record is broken. Who it came from does not matter: its hash has to be
+    /// the one that the chain has at its height, or its child's parent where damage has taken even that.
+    ///
+    /// # Errors
+    /// It is not the block that is missing, or it could not be written.
+    pub fn restore(&mut self, block: &SharedBlock) -> Result<(), StorageError> {
+        self.ready()?;
+        let (view, height) = (self.view(), block.height());
+        let shared = &self.derived.shared;
+        let wanted = match shared.entry(&view, height)? {
+            Some(entry) if entry.hash != BlockHash::ZERO => Some(entry.hash),
+            Some(_) => match shared.entry(&view, height.next())? {
+                Some(child) => Some(shared.block_of(child, height.next())?.parent()),
+                None => None,
+            },
+            None => None,
+        };
+        if wanted != Some(block.hash()) || height == Height::GENESIS {
+            return Err(refused(format!("block {} is not one of the best chain", block.tip())));
+        }
+        let (segment, mut group) = self.begin()?;
+        let (offset, len) = group.record(Kind::Restored, |out| record::put_block(out, block.block()))?;
+        self.append(group)?;
+        let arrival = Arrival { outline: Outline::of(block), place: Place { segment, offset, len }, own: None };
+        let effects = Effects { restored: vec![arrival], ..Effects::default() };
+        self.apply(&effects, None, &mut std::iter::empty())
+    }
+
     /// Checks that a change fits the chain and the blocks that come with it, and looks up what it does.
     fn turn(&self, change: &TipChange, blocks: &[BatchBlock]) -> Result<Turn, StorageError> {
         let turn = self.derived.prepare(change.fork, &change.revived)?;
@@ -371,6 +402,7 @@ impl Store {
 
     /// Adopts a long branch by renaming its files into the log, where the record that follows gives them a meaning.
     fn move_branch(&mut self, staging: &mut Staging, batch: &Batch, turn: Turn) -> Result<(), StorageError> {
+        self.derived.save_left(&turn, self.log.end().sequence + 1)?;
         staging.sync()?;
         let first = self.log.take_segments(staging.parts.len() as u32);
         let ids = first..;

@@ -75,6 +75,8 @@ pub struct OpenReport {
 pub(super) fn open(dir: PathBuf, disk: Arc<dyn Disk>, options: Options) -> Result<(Store, OpenReport), OpenError> {
     let failed = OpenError::io(&dir);
     make_dir(&*disk, &dir).map_err(&failed)?;
+    // Looked at before anything is written, the lock too, so that nothing is left in a directory that is not ours.
+    look(&*disk, &dir)?;
     let guard = lock(&*disk, &dir)?;
     identify(&*disk, &dir)?;
     for name in ["log", "index", "staging", "cut"] {
@@ -159,17 +161,36 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::LockGuard, OpenError> {
 
 // ---- Is it ours?
 
+/// What a directory that may be used says about itself.
+enum Label {
+    /// That it is ours.
+    Ours,
+    /// Nothing, or nothing that can be read: it is empty, or its segments are ours.
+    Missing,
+}
+
 /// Finds that the directory is ours, or makes it ours if nothing is in it.
 fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    match look(disk, dir)? {
+        Label::Ours => Ok(()),
+        Label::Missing => {
+            let text = format_text(FORMAT, genesis::tip().hash);
+            disk::replace(disk, dir, FORMAT_FILE, text.as_bytes()).map_err(OpenError::io(&dir.join(FORMAT_FILE)))
+        }
+    }
+}
+
+/// Finds whether the directory may be used; changes nothing.
+fn look(disk: &dyn Disk, dir: &Path) -> Result<Label, OpenError> {
     let path = dir.join(FORMAT_FILE);
     let failed = OpenError::io(&path);
     match disk::read_small(disk, &path, 4096) {
         Ok(text) => match read_format(&text) {
-            Some(said) => return judge(&path, said),
-            None if has_segments(disk, dir)? => {}
+            Some(said) => judge(&path, said).map(|()| Label::Ours),
+            None if has_segments(disk, dir)? => Ok(Label::Missing),
             None => {
                 let found = "its file FORMAT says something else".to_owned();
-                return Err(OpenError::Foreign { path: dir.to_owned(), found });
+                Err(OpenError::Foreign { path: dir.to_owned(), found })
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,11 +202,21 @@ fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
                 let found = format!("it holds {stranger:?} and no file FORMAT");
                 return Err(OpenError::Foreign { path: dir.to_owned(), found });
             }
+            Ok(Label::Missing)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => {}
-        Err(error) => return Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => Ok(Label::Missing),
+        Err(error) => Err(failed(error)),
     }
-    disk::replace(disk, dir, FORMAT_FILE, format_text(FORMAT, genesis::tip().hash).as_bytes()).map_err(failed)
+}
+
+/// Judges what a directory says of itself, for those who only read.
+pub(super) fn judge_format(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join(FORMAT_FILE);
+    match disk::read_small(disk, &path, 4096).ok().and_then(|text| read_format(&text)) {
+        Some(said) => judge(&path, said),
+        None if has_segments(disk, dir)? => Ok(()),
+        None => Err(OpenError::Foreign { path: dir.to_owned(), found: "it has no readable file FORMAT".to_owned() }),
+    }
 }
 
 fn judge(path: &Path, (format, found): (u32, BlockHash)) -> Result<(), OpenError> {
@@ -243,7 +274,7 @@ pub(super) struct FoundSegment {
     pub(super) bytes: u64,
 }
 
-fn segments_in(disk: &dyn Disk, log: &Path) -> io::Result<Vec<FoundSegment>> {
+pub(super) fn segments_in(disk: &dyn Disk, log: &Path) -> io::Result<Vec<FoundSegment>> {
     let mut found = Vec::new();
     for name in disk.list(log)? {
         if let Some(id) = segment::id_of(&name) {
@@ -278,12 +309,31 @@ pub(super) fn open_segment(disk: &dyn Disk, found: &FoundSegment) -> Result<Opti
 
 // ---- What is derived already.
 
+/// Why the derived state cannot be used.
+pub(super) struct Unusable {
+    pub(super) reason: String,
+    /// What that says of the log.
+    pub(super) damage: Option<Damage>,
+}
+
+impl From<String> for Unusable {
+    fn from(reason: String) -> Self {
+        Self { reason, damage: None }
+    }
+}
+
+impl From<&str> for Unusable {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
 /// Opens what a checkpoint names. If anything of it is missing or broken: empty derived state, and why.
 fn derived_state(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     found: &[FoundSegment],
-) -> Result<(Shared, Option<Checkpoint>, Option<String>), OpenError> {
+) -> Result<(Shared, Option<Checkpoint>, Option<Unusable>), OpenError> {
     let index_dir = checkpoint::dir(dir);
     let why = match usable_checkpoint(disk, dir, found) {
         Ok((checkpoint, positions, tables)) => {
@@ -300,18 +350,22 @@ fn usable_checkpoint(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     found: &[FoundSegment],
-) -> Result<(Checkpoint, Positions, Tables), String> {
+) -> Result<(Checkpoint, Positions, Tables), Unusable> {
     let index_dir = checkpoint::dir(dir);
     if disk.exists(&index_dir.join(REBUILD)).map_err(|error| error.to_string())? {
-        return Err("it was found damaged".to_owned());
+        return Err("it was found damaged".into());
     }
     let checkpoint = Checkpoint::read(&**disk, &index_dir)?;
     if checkpoint.genesis != genesis::tip().hash {
-        return Err("the checkpoint is of another chain".to_owned());
+        return Err("the checkpoint is of another chain".into());
     }
-    let segment = found.iter().find(|segment| segment.id == checkpoint.segment);
-    if segment.is_none_or(|segment| segment.bytes < checkpoint.offset || checkpoint.offset < HEADER) {
-        return Err("the log ends before the place that the checkpoint names".to_owned());
+    let there = found.iter().find(|segment| segment.id == checkpoint.segment).map_or(0, |segment| segment.bytes);
+    if there < checkpoint.offset {
+        let reason = "the log ends before the place that the checkpoint names".to_owned();
+        let file = segment::file_name(checkpoint.segment);
+        let missing = checkpoint.offset - there;
+        let damage = Damage { file, offset: there, bytes: missing, what: reason.clone() };
+        return Err(Unusable { reason, damage: Some(damage) });
     }
     let positions = open_positions(&**disk, dir, checkpoint.tip).map_err(|error| error.to_string())?;
     let tables = Tables::open(Arc::clone(disk), index_dir.clone(), &checkpoint.runs, checkpoint.next_run);

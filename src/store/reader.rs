@@ -8,6 +8,7 @@ use super::error::damaged;
 use super::shared::{Shared, View};
 use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::hash::BlockHash;
+use crate::ledger::rules;
 use crate::ledger::storage::{Placed, StorageError, SubmissionId};
 
 /// Takes snapshots; can be given to any thread.
@@ -29,6 +30,29 @@ impl Reader {
     #[must_use]
     pub fn tip(&self) -> Tip {
         self.0.tip()
+    }
+}
+
+/// What came of judging a part of the chain again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scrubbed {
+    /// Where to go on; `None` at the end of the chain.
+    pub next: Option<Height>,
+    /// Heights whose blocks cannot be served, and why.
+    pub broken: Vec<(Height, String)>,
+}
+
+/// Bytes that are judged at once: a run of damaged blocks is then gone through one by one.
+const SCRUBBED_AT_ONCE: usize = 256 * 1024;
+
+fn judge(block: &SharedBlock, parent: Option<BlockHash>) -> Result<(), String> {
+    if parent.is_some_and(|parent| block.height() > Height::GENESIS && block.parent() != parent) {
+        return Err(format!("block {} does not follow the one before", block.height()));
+    }
+    // Its own time as the clock: what was accepted once was not ahead then.
+    match rules::check_alone(block.block().clone(), block.header().time) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -104,6 +128,45 @@ impl Snapshot {
             _ => Err(damaged(format!("the hash of block {height} cannot be read"))),
         };
         entries.into_iter().zip(from.0..).map(hash).collect()
+    }
+
+    /// Reads blocks of the chain again and judges them again: every rule that needs no clock, and that each follows the one
+    /// before. At most `count` from a height on; for whoever goes over the whole chain in small steps.
+    ///
+    /// # Errors
+    /// The disk fails. What is broken is not an error but the answer.
+    pub fn scrub(&self, from: Height, count: u64) -> Result<Scrubbed, StorageError> {
+        let end = Height(from.0.saturating_add(count).min(self.view.tip.height.next().0));
+        let mut scrubbed = Scrubbed { next: (end <= self.view.tip.height).then_some(end), broken: Vec::new() };
+        let mut parent = match from.0.checked_sub(1) {
+            Some(below) => self.hash_at(Height(below)).ok().flatten(),
+            None => None,
+        };
+        let mut at = from;
+        while at < end {
+            let wanted = usize::try_from(end.0 - at.0).unwrap_or(usize::MAX);
+            let blocks = match self.blocks(at, wanted, SCRUBBED_AT_ONCE) {
+                Err(StorageError::Damaged(_)) => match self.block_at(at) {
+                    Ok(block) => block.into_iter().collect(),
+                    Err(StorageError::Damaged(what)) => {
+                        scrubbed.broken.push((at, what.to_string()));
+                        parent = self.hash_at(at).ok().flatten();
+                        at = at.next();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+                blocks => blocks?,
+            };
+            for block in blocks {
+                if let Err(error) = judge(&block, parent) {
+                    scrubbed.broken.push((block.height(), error));
+                }
+                parent = Some(block.hash());
+                at = block.height().next();
+            }
+        }
+        Ok(scrubbed)
     }
 
     /// The submissions that this node placed in a block.

@@ -12,6 +12,7 @@
 //! | 6 | outbox | count, so many *submissions* that wait from now on; count, so many that wait no more |
 //! | 7 | park | count, so many hashes |
 //! | 8 | closed | nothing: the store was closed in good order |
+//! | 9 | restored | *block*, one of the best chain whose first record was broken |
 //!
 //! *block*:
 //!
@@ -58,6 +59,7 @@ pub(super) enum Kind {
     Outbox = 6,
     Park = 7,
     Closed = 8,
+    Restored = 9,
 }
 
 impl Kind {
@@ -71,6 +73,7 @@ impl Kind {
             6 => Self::Outbox,
             7 => Self::Park,
             8 => Self::Closed,
+            9 => Self::Restored,
             _ => return None,
         })
     }

@@ -14,7 +14,7 @@ use super::derived::{Derived, Turn};
 use super::effects::{self, Arrival, Effects};
 use super::error::{OpenError, damaged};
 use super::log::{Log, LogEnd};
-use super::open::{self, Cut, FoundSegment};
+use super::open::{self, Cut, FoundSegment, Unusable};
 use super::positions::Entry;
 use super::record::{Adopt, BLOCK_MIN};
 use super::segment::{HEADER, Next, RECORD_HEADER, Segment, Walk, file_name};
@@ -67,7 +67,7 @@ impl From<OpenError> for Stop {
 pub(super) fn replay(
     shared: Shared,
     checkpoint: Option<Checkpoint>,
-    why: Option<String>,
+    why: Option<Unusable>,
     found: &[FoundSegment],
     dir: &Path,
 ) -> Result<(Derived, Outcome), OpenError> {
@@ -77,13 +77,16 @@ pub(super) fn replay(
         Some(checkpoint) => match Replay::new(shared, Some(&checkpoint), found, dir).run() {
             Ok((derived, outcome)) => return Ok((derived, outcome)),
             Err(Stop::Open(error)) => return Err(error),
-            Err(Stop::Misfit(why)) => (open::anew(&disk, dir)?, Some(why)),
+            Err(Stop::Misfit(why)) => (open::anew(&disk, dir)?, Some(why.into())),
         },
     };
+    if let Some(damage) = why.as_ref().and_then(|why| why.damage.clone()) {
+        shared.note(damage);
+    }
     match Replay::new(shared, None, found, dir).run() {
         Ok((derived, mut outcome)) => {
             // A directory that nothing was written to has nothing to make again.
-            outcome.rebuilt = why.filter(|_| outcome.replayed > 0);
+            outcome.rebuilt = why.map(|why| why.reason).filter(|_| outcome.replayed > 0);
             Ok((derived, outcome))
         }
         Err(Stop::Open(error)) => Err(error),
@@ -116,9 +119,12 @@ struct Replay<'r> {
     cut: Option<Cut>,
 }
 
+/// The log's segments by number, in order.
+type Logs = Vec<(u32, Segment)>;
+
 /// A group that was read, or what stands in its place.
 enum Step {
-    Group { effects: Effects, whole: bool, sequence: u64, start: u64, end: u64 },
+    Group { effects: Box<Effects>, whole: bool, sequence: u64, start: u64, end: u64 },
     End,
     Broken,
 }
@@ -218,7 +224,7 @@ impl<'r> Replay<'r> {
     }
 
     /// The segments from one on: those of the log, opened, and those that were staged.
-    fn open_segments(&mut self, first: u32) -> Result<(Vec<(u32, Segment)>, Vec<FoundSegment>), Stop> {
+    fn open_segments(&mut self, first: u32) -> Result<(Logs, Vec<FoundSegment>), Stop> {
         let (mut logs, mut staged) = (Vec::new(), Vec::new());
         for found in self.found.iter().filter(|found| found.id >= first) {
             match open::open_segment(&*self.shared().disk, found)? {
@@ -253,7 +259,7 @@ impl<'r> Replay<'r> {
             let (start, broken) = match step {
                 Step::End => return Ok(walk.at()),
                 Step::Group { effects, whole: true, sequence, end, .. } => {
-                    self.group(id, effects, sequence, end)?;
+                    self.group(id, *effects, sequence, end)?;
                     continue;
                 }
                 Step::Group { effects, start, .. } => (start, Some(effects)),
@@ -303,11 +309,11 @@ impl<'r> Replay<'r> {
             && gathered.blocks.len() < GATHERED
         {
             match gathered.absorb(effects) {
-                Ok(()) => {
+                None => {
                     *gathered_end = end;
                     return Ok(());
                 }
-                Err(back) => effects = back,
+                Some(back) => effects = back,
             }
         }
         self.flush()?;
@@ -330,6 +336,9 @@ impl<'r> Replay<'r> {
             Some(fork) => Some(self.turn(fork, effects.revived())?),
             None => None,
         };
+        if let Some(turn) = &turn {
+            self.derived.save_left(turn, end.sequence).map_err(|error| self.failed(error))?;
+        }
         let shared = Arc::clone(&self.derived.shared);
         let runs = effects.adopt.as_ref().map(|adopt| self.runs(adopt)).transpose()?.unwrap_or_default();
         let staged = runs.into_iter().flat_map(|run| match run_entries(&shared, &run) {
@@ -421,7 +430,7 @@ impl<'r> Replay<'r> {
     // ---- After.
 
     /// Cuts off an unfinished group, and keeps it for people.
-    fn cut_end(&mut self, logs: &[(u32, Segment)]) -> Result<(), Stop> {
+    fn cut_end(&mut self, logs: &Logs) -> Result<(), Stop> {
         let (Some(cut), Some((_, segment))) = (&mut self.cut, logs.last()) else { return Ok(()) };
         let disk = &*self.derived.shared.disk;
         let dir = self.dir.join("cut");
@@ -469,7 +478,13 @@ fn step(walk: &mut Walk<'_>, id: u32) -> Result<Step, StorageError> {
         Next::Broken => Step::Broken,
         Next::Group(group) => {
             let (effects, whole) = Effects::read(id, &group);
-            Step::Group { effects, whole, sequence: group.sequence, start: group.start, end: group.end }
+            Step::Group {
+                effects: Box::new(effects),
+                whole,
+                sequence: group.sequence,
+                start: group.start,
+                end: group.end,
+            }
         }
     })
 }

@@ -36,6 +36,9 @@ const MAX_GAP: u64 = 4096;
 /// The file whose presence says that the derived state has to be made again.
 pub(super) const REBUILD: &str = "REBUILD";
 
+/// Takes a record with its place; `None` where there is none.
+pub(super) type TakeRecord<'t> = &'t mut dyn FnMut(Place, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
+
 /// What left the best chain in one step.
 #[derive(Debug)]
 pub(super) struct Departure {
@@ -284,11 +287,7 @@ impl Shared {
     }
 
     /// Hands on the record of each entry in order, reading neighbours together; `None` for an entry without a place.
-    pub(super) fn each_record(
-        &self,
-        entries: &[Entry],
-        take: &mut dyn FnMut(Place, Option<(Kind, &[u8])>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    pub(super) fn each_record(&self, entries: &[Entry], take: TakeRecord<'_>) -> Result<(), StorageError> {
         let mut rest = entries;
         while let Some(first) = rest.first() {
             if first.place.is_none() {
@@ -302,11 +301,11 @@ impl Shared {
             let start = u64::from(first.place.offset);
             let end = run.last().map_or(start, |last| u64::from(last.place.offset) + u64::from(last.place.len));
             // The cast is safe: the run is at most one record, or READ_AT_ONCE bytes.
-            let bytes = self.noted(segment.read(start, (end - start) as u32))?;
+            let bytes = self.noted(first.place, segment.read(start, (end - start) as u32))?;
             for entry in run {
                 let at = (u64::from(entry.place.offset) - start) as usize;
                 let record = bytes.get(at..at + entry.place.len as usize).unwrap_or_default();
-                let (kind, payload) = self.noted(whole_record(&segment, entry.place, record))?;
+                let (kind, payload) = self.noted(entry.place, whole_record(&segment, entry.place, record))?;
                 take(entry.place, Some((kind, payload)))?;
             }
             rest = others;
@@ -316,8 +315,8 @@ impl Shared {
 
     /// A record at a place.
     pub(super) fn record(&self, place: Place) -> Result<Record, StorageError> {
-        let segment = self.noted(self.segments.get(place.segment))?;
-        self.noted(segment.read_record(place.offset, place.len))
+        let segment = self.noted(place, self.segments.get(place.segment))?;
+        self.noted(place, segment.read_record(place.offset, place.len))
     }
 
     // ---- What this node mined.
@@ -351,7 +350,9 @@ impl Shared {
     fn own_record(&self, packed: u64) -> Result<(Block, BlockHash, Vec<Placed>), StorageError> {
         // The casts split the number in its halves.
         let (segment, offset) = ((packed >> 32) as u32, packed as u32);
-        let record = self.noted(self.segments.get(segment).and_then(|segment| segment.read_record_at(offset)))?;
+        let place = Place { segment, offset, len: 0 };
+        let record = self.segments.get(segment).and_then(|segment| segment.read_record_at(offset));
+        let record = self.noted(place, record)?;
         let own = if record.kind == Kind::OwnBlock { record::read_own_block(record.payload()) } else { None };
         own.ok_or_else(|| damaged(format!("{} at {offset}: not a block that this node mined", file_name(segment))))
     }
@@ -422,10 +423,11 @@ impl Shared {
         result
     }
 
-    /// Remembers that the log is damaged.
-    fn noted<T>(&self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+    /// Remembers that the log is damaged at a place.
+    fn noted<T>(&self, place: Place, result: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(StorageError::Damaged(what)) = &result {
-            self.note(Damage { file: "log".into(), offset: 0, bytes: 0, what: what.to_string() });
+            let file = file_name(place.segment);
+            self.note(Damage { file, offset: place.offset.into(), bytes: place.len.into(), what: what.to_string() });
         }
         result
     }
@@ -467,7 +469,7 @@ fn whole_record<'b>(segment: &Segment, place: Place, bytes: &'b [u8]) -> Result<
 /// The block in a record of either kind.
 pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Block> {
     match kind {
-        Kind::Block => record::read_block(payload),
+        Kind::Block | Kind::Restored => record::read_block(payload),
         Kind::OwnBlock => record::read_own_block(payload).map(|(block, _, _)| block),
         _ => None,
     }
@@ -476,7 +478,7 @@ pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Block> {
 /// The outline of a block's record, and what is placed in it.
 pub(super) fn outline(kind: Kind, payload: &[u8]) -> Option<(Outline, Vec<Placed>)> {
     match kind {
-        Kind::Block | Kind::OwnBlock => record::read_outline(kind, payload),
+        Kind::Block | Kind::OwnBlock | Kind::Restored => record::read_outline(kind, payload),
         _ => None,
     }
 }

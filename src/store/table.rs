@@ -322,7 +322,7 @@ impl Tables {
         Ok(false)
     }
 
-    /// Reads every page.
+    /// Reads every page; the number of pairs.
     pub(super) fn check(&self) -> Result<u64, StorageError> {
         let mut pairs = 0;
         for table in ALL {
@@ -599,11 +599,10 @@ impl Iterator for RunReader<'_> {
     type Item = Result<Pair, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && !self.failed && self.next_page < pages(self.run.pairs) {
-            if let Err(error) = self.refill() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        let more = self.ready.is_empty() && !self.failed && self.next_page < pages(self.run.pairs);
+        if more && let Err(error) = self.refill() {
+            self.failed = true;
+            return Some(Err(error));
         }
         self.ready.pop().map(Ok)
     }

@@ -1,7 +1,5 @@
 //! Random but sensible things to ask of a storage, and the comparison of one storage with another.
 
-use std::sync::Arc;
-
 use dolmen::ledger::block::{Height, SharedBlock, Tip};
 use dolmen::ledger::hash::BlockHash;
 use dolmen::ledger::storage::{Batch, BatchBlock, Placed, Storage, StorageError, SubmissionId, TipChange};
@@ -330,9 +328,4 @@ pub fn seeds(default: u64) -> std::ops::Range<u64> {
         Some(seed) => seed..seed + 1,
         None => 0..number("STORE_SEEDS", default),
     }
-}
-
-/// Keeps what several threads share.
-pub fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
 }

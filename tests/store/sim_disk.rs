@@ -95,9 +95,10 @@ impl SimDisk {
         state.off_at = Some(state.steps + steps);
     }
 
-    /// Steps so far.
-    pub fn steps(&self) -> u64 {
-        self.lock().steps
+    /// Whether the machine has not gone off.
+    pub fn is_on(&self) -> bool {
+        let state = self.lock();
+        state.off_at.is_none_or(|off| state.steps < off)
     }
 
     /// Lets all files together have this many bytes more than they have, or as many as they like.

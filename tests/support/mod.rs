@@ -17,6 +17,12 @@ pub mod member;
 /// Waiting with a deadline.
 pub mod wait;
 
+/// Threads that mine and do not give up.
+pub mod writers;
+
+/// A chain verified from outside.
+pub mod audit;
+
 /// JavaScript's values.
 pub mod js;
 

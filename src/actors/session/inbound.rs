@@ -76,7 +76,7 @@ fn guarded(payload: web::Payload, line: Arc<Line>) -> impl Stream<Item = Result<
     let mut guard = Guard::default();
     payload.map(move |chunk| {
         let chunk = chunk?;
-        guard.check(&chunk, line.limits())?;
+        guard.check(&chunk, line.limits()).inspect_err(|_| line.note_offence())?;
         if guard.inside() {
             line.note_heard(true);
         }
@@ -130,7 +130,10 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Inbound {
             Ok(ws::Message::Pong(payload)) => self.core.pong(&payload),
             Ok(ws::Message::Close(_)) => end(self, "closed by the peer", ctx),
             Ok(ws::Message::Nop) => {}
-            Err(error) => end(self, &error.to_string(), ctx),
+            Err(error) => {
+                self.core.line.note_error(&error);
+                end(self, &error.to_string(), ctx);
+            }
         }
     }
 

@@ -1,0 +1,334 @@
+//! Files that are cut, flipped, lost: always detected or harmless, never a wrong block, never a panic.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dolmen::ledger::block::Height;
+use dolmen::ledger::genesis;
+use dolmen::ledger::storage::{Batch, Storage, StorageError, TipChange};
+use dolmen::store::verify::{Index, Verified, verify};
+use dolmen::store::{Checkpoints, Cut, Disk, OpenError, Options, Store};
+
+use crate::blocks::{branch, extend, follow, ours, theirs};
+use crate::memory_storage::MemoryStorage;
+use crate::model::{derived, open};
+use crate::scenario::{Op, difference};
+use crate::sim_disk::SimDisk;
+
+fn options() -> Options {
+    Options {
+        segment_bytes: 1500,
+        checkpoint_blocks: 4,
+        checkpoint_bytes: 1 << 20,
+        reserve_bytes: 100,
+        copied_bytes: 300,
+        checkpoints: Checkpoints::Inline,
+    }
+}
+
+/// A disk with a little of everything on it: own blocks, keys, a reorg, side blocks, an adopted branch, several segments;
+/// and the same in memory.
+fn a_bit_of_everything() -> (SimDisk, MemoryStorage) {
+    let disk = SimDisk::default();
+    let mut model = MemoryStorage::new();
+    let (mut store, _) = open(&disk, &options());
+    for op in story() {
+        op.ask(&mut store).expect("the store does as asked");
+        op.ask(&mut model).expect("so does the model");
+    }
+    store.close().expect("closes");
+    (disk, model)
+}
+
+fn story() -> Vec<Op> {
+    let first = branch(genesis::tip(), 6, "first");
+    let mut story: Vec<Op> = Vec::new();
+    let mut tip = genesis::tip();
+    for (number, block) in first.iter().enumerate() {
+        let block = if number % 2 == 0 { ours(block, Some([number as u8 + 1; 32])) } else { theirs(block) };
+        story.push(Op::Commit(follow(tip, vec![block])));
+        tip = first[number].tip();
+    }
+    let other = branch(first[2].tip(), 4, "other");
+    story.push(Op::Commit(Batch { blocks: vec![theirs(&other[0])], ..Batch::default() }));
+    let change = TipChange { fork: first[2].tip(), revived: vec![other[0].hash()], tip: other[3].tip() };
+    let submission = dolmen::ledger::storage::SubmissionId { block: first[4].hash(), position: 0 };
+    story.push(Op::Commit(Batch {
+        blocks: other[1..].iter().map(theirs).collect(),
+        change: Some(change),
+        pending: vec![submission],
+        ..Batch::default()
+    }));
+    let staged = branch(other[1].tip(), 12, "staged");
+    let change = TipChange { fork: other[1].tip(), revived: vec![], tip: staged[11].tip() };
+    let adopt = Some(Batch { change: Some(change), ..Batch::default() });
+    story.push(Op::Stage { fork: other[1].tip(), blocks: staged.clone(), piece: 5, adopt });
+    for block in branch(staged[11].tip(), 5, "last") {
+        let parent = dolmen::ledger::block::Tip { height: Height(block.height().0 - 1), hash: block.parent() };
+        story.push(Op::Commit(extend(parent, &[block])));
+    }
+    story
+}
+
+fn verified(disk: &SimDisk) -> Result<Verified, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    verify(Path::new("/data"), &disk, &mut |_| {})
+}
+
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+    disk.files().into_iter().filter(|path| path.starts_with("/data/log")).collect()
+}
+
+/// What a store says of the chain, each answer right or an error; how many heights are errors.
+fn never_wrong(store: &Store, model: &MemoryStorage, what: &str) -> usize {
+    let mut unreadable = 0;
+    for height in 0..=store.tip().height.0 {
+        let height = Height(height);
+        match store.hash_at(height) {
+            Ok(hash) => assert_eq!(hash, model.hash_at(height).expect("memory"), "{what}: hash at {height}"),
+            Err(StorageError::Damaged(_)) => {}
+            Err(error) => panic!("{what}: hash at {height}: {error}"),
+        }
+        match store.snapshot().block_at(height) {
+            Ok(block) => assert_eq!(block.as_ref(), model.chain().get(height.0 as usize), "{what}: block at {height}"),
+            Err(StorageError::Damaged(_)) => unreadable += 1,
+            Err(error) => panic!("{what}: block at {height}: {error}"),
+        }
+    }
+    for block in model.own_blocks() {
+        if let Ok(placed) = store.placed_in(block) {
+            let wanted = model.placed_in(block).expect("memory");
+            assert!(placed == wanted || placed.is_empty(), "{what}: placed in {block}: {placed:?}");
+        }
+    }
+    for key in model.keys() {
+        if let Ok(Some(submission)) = store.submission_by_key(key) {
+            assert_eq!(Some(submission), model.submission_by_key(key).expect("memory"), "{what}: key {key:?}");
+        }
+    }
+    for side in model.side_blocks().expect("memory") {
+        if let Ok(Some(block)) = store.block(&side.hash) {
+            assert_eq!(block.hash(), side.hash, "{what}");
+        }
+    }
+    unreadable
+}
+
+#[test]
+fn a_group_that_is_cut_at_any_byte_never_was() {
+    let disk = SimDisk::default();
+    let mut model = MemoryStorage::new();
+    let (mut store, _) = open(&disk, &options());
+    let story = story();
+    let (last, before) = story.split_last().expect("a story");
+    for op in before {
+        op.ask(&mut store).expect("does as asked");
+        op.ask(&mut model).expect("does as asked");
+    }
+    let segment = segments(&disk).pop().expect("a segment");
+    let start = disk.read(&segment).expect("there").len();
+    last.ask(&mut store).expect("does as asked");
+    let whole = disk.read(&segment).expect("there");
+    assert!(whole.len() > start, "the last group is in the last segment");
+    drop(store);
+    let mut with_last = model.clone();
+    last.ask(&mut with_last).expect("does as asked");
+
+    for rebuilt in [false, true] {
+        for len in start..=whole.len() {
+            for zeros in [0, 40] {
+                let disk = disk.copy();
+                let mut bytes = whole[..len].to_vec();
+                // A file's length may be durable before its contents are.
+                bytes.resize(len + zeros, 0);
+                disk.put(&segment, &bytes);
+                if rebuilt {
+                    derived(&disk).iter().for_each(|file| disk.take(file));
+                }
+                let what = format!("cut at {len} of {start}..{}, {zeros} zeros, rebuilt {rebuilt}", whole.len());
+                let (store, report) = open(&disk, &options());
+                let expected = if len == whole.len() { &with_last } else { &model };
+                let end = if len == whole.len() { len } else { start };
+                assert_eq!(difference(&store, expected, &[]), None, "{what}");
+                assert_eq!(report.damage, [], "{what}");
+                let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
+                let cut = (len + zeros > end).then(|| Cut {
+                    kept: Some(PathBuf::from(format!("/data/cut/{name}-{end}"))),
+                    file: name,
+                    offset: end as u64,
+                    bytes: (len + zeros - end) as u64,
+                });
+                assert_eq!(report.cut, cut, "{what}");
+                if let Some(kept) = cut.and_then(|cut| cut.kept) {
+                    assert_eq!(disk.read(&kept).as_deref(), Some(&bytes[end..]), "{what}");
+                }
+                // And it goes on from there.
+                let mut store = store;
+                let next = branch(store.tip(), 1, "next");
+                store.commit(&extend(store.tip(), &next)).expect("commits");
+                drop(store);
+                let (store, report) = open(&disk, &options());
+                assert_eq!((store.tip(), report.cut), (next[0].tip(), None), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_the_log_is_found_and_never_served() {
+    let (disk, model) = a_bit_of_everything();
+    let good = verified(&disk).expect("verifies");
+    assert!(good.is_good() && good.index == Index::Current && good.tip == model.tip(), "{good:?}");
+    assert!(segments(&disk).len() > 3, "several segments");
+    let blocks_in_a_group = 12;
+    for segment in segments(&disk) {
+        let bytes = disk.read(&segment).expect("there");
+        for at in 0..bytes.len() {
+            for rebuilt in [false, true] {
+                let disk = disk.copy();
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << (at % 8);
+                disk.put(&segment, &flipped);
+                if rebuilt {
+                    derived(&disk).iter().for_each(|file| disk.take(file));
+                }
+                let what = format!("{} byte {at}, rebuilt {rebuilt}", segment.display());
+                if at >= 128 {
+                    let found = verified(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    assert!(!found.is_good() || found.unfinished > 0, "{what}: verify finds nothing");
+                }
+                let opened = Store::open("/data", Arc::new(disk.clone()), options());
+                let (store, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+                let unreadable = never_wrong(&store, &model, &what);
+                assert!(unreadable <= blocks_in_a_group, "{what}: {unreadable} blocks are lost");
+                if at < 128 {
+                    assert_eq!((unreadable, store.tip()), (0, model.tip()), "{what}: the header is there twice");
+                }
+                let cut_short = report.cut.is_some();
+                assert!(cut_short || store.tip() == model.tip(), "{what}: {report:?}");
+                if rebuilt && at >= 128 {
+                    assert!(cut_short || !report.damage.is_empty(), "{what}: {report:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_what_is_derived_costs_a_replay_at_most() {
+    let (disk, model) = a_bit_of_everything();
+    for file in derived(&disk) {
+        let bytes = disk.read(&file).expect("there");
+        // Runs are long and mostly zeros.
+        let step = 1 + bytes.len() / 700;
+        for at in (0..bytes.len()).step_by(step) {
+            let disk = disk.copy();
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            disk.put(&file, &flipped);
+            let what = format!("{} byte {at}", file.display());
+            let (store, _) = open(&disk, &options());
+            never_wrong(&store, &model, &what);
+            let first = difference(&store, &model, &[]);
+            let why = first.as_deref().unwrap_or("is damaged");
+            assert!(why.contains("is damaged") || why.contains("Damaged"), "{what}: {why}");
+            drop(store);
+            let (store, report) = open(&disk, &options());
+            assert_eq!(difference(&store, &model, &[]), None, "{what}: {report:?}");
+            assert!(first.is_none() || report.rebuilt.is_some(), "{what}: {first:?} {report:?}");
+        }
+    }
+}
+
+#[test]
+fn derived_files_that_are_lost_or_cut_are_made_again() {
+    let (disk, model) = a_bit_of_everything();
+    for file in derived(&disk) {
+        let bytes = disk.read(&file).expect("there");
+        for keep in [None, Some(0), Some(bytes.len() / 2), Some(bytes.len().saturating_sub(1))] {
+            let disk = disk.copy();
+            match keep {
+                None => disk.take(&file),
+                Some(keep) => disk.put(&file, &bytes[..keep]),
+            }
+            let what = format!("{} cut to {keep:?} of {}", file.display(), bytes.len());
+            let (store, report) = open(&disk, &options());
+            assert_eq!(difference(&store, &model, &[]), None, "{what}");
+            assert!(report.rebuilt.is_some(), "{what}: {report:?}");
+            store.close().expect("closes");
+            let again = verified(&disk).expect("verifies");
+            assert_eq!((again.index, again.damage), (Index::Current, vec![]), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_ahead_of_the_log_says_that_something_was_lost() {
+    let (disk, _) = a_bit_of_everything();
+    let segment = segments(&disk).pop().expect("a segment");
+    let bytes = disk.read(&segment).expect("there");
+    disk.put(&segment, &bytes[..bytes.len() - 1]);
+    let (_, report) = open(&disk, &options());
+    let rebuilt = report.rebuilt.expect("the index was made again");
+    assert_eq!(rebuilt, "the log ends before the place that the checkpoint names");
+    assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
+    assert_eq!(report.damage[0].bytes, 1);
+    assert_eq!(report.damage[0].offset, bytes.len() as u64 - 1);
+}
+
+#[test]
+fn a_broken_block_can_be_written_again() {
+    let (disk, model) = a_bit_of_everything();
+    let block = model.chain()[2].clone();
+    let segment = PathBuf::from("/data/log/00000001.seg");
+    let mut bytes = disk.read(&segment).expect("there");
+    let entry = block.body()[0].as_bytes();
+    let at = bytes.windows(entry.len()).position(|window| window == entry).expect("the entry is in the log");
+    bytes[at] ^= 1;
+    disk.put(&segment, &bytes);
+
+    let (mut store, report) = open(&disk, &options());
+    assert_eq!(report.damage, [], "nothing was read that is broken");
+    let scrubbed = store.snapshot().scrub(Height(0), 1000).expect("reads");
+    assert_eq!(scrubbed.broken.iter().map(|(height, _)| *height).collect::<Vec<_>>(), [Height(2)]);
+    assert_eq!(scrubbed.next, None);
+    assert_eq!(store.damage().len(), 1, "{:?}", store.damage());
+    assert_eq!(store.damage()[0].file, "00000001.seg");
+    let other = branch(genesis::tip(), 2, "another")[1].clone();
+    assert!(matches!(store.restore(&other), Err(StorageError::Failed(_))), "another block of that height");
+    assert!(matches!(store.snapshot().block_at(Height(2)), Err(StorageError::Damaged(_))));
+
+    store.restore(&block).expect("is written");
+    for how in ["at once", "after a kill", "after a replay of everything"] {
+        assert_eq!(store.snapshot().block_at(Height(2)).expect("reads"), Some(block.clone()), "{how}");
+        assert_eq!(store.snapshot().scrub(Height(0), 1000).expect("reads").broken, [], "{how}");
+        assert_eq!(store.tip(), model.tip(), "{how}");
+        drop(store);
+        if how == "after a kill" {
+            derived(&disk).iter().for_each(|file| disk.take(file));
+        }
+        store = open(&disk, &options()).0;
+    }
+}
+
+#[test]
+fn a_lost_segment_costs_its_blocks_and_no_others() {
+    let (disk, model) = a_bit_of_everything();
+    for segment in segments(&disk) {
+        for rebuilt in [false, true] {
+            let disk = disk.copy();
+            disk.take(&segment);
+            if rebuilt {
+                derived(&disk).iter().for_each(|file| disk.take(file));
+            }
+            let what = format!("{} is gone, rebuilt {rebuilt}", segment.display());
+            match Store::open("/data", Arc::new(disk.clone()), options()) {
+                Ok((store, _)) => {
+                    never_wrong(&store, &model, &what);
+                }
+                Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{what}: {error}"),
+            }
+            assert!(!verified(&disk).expect("verifies").is_good() || segments(&disk).len() < 2, "{what}");
+        }
+    }
+}
