@@ -160,6 +160,8 @@ struct Link {
     wants: bool,
     /// Until when no branch is fetched from this peer.
     hold: Millis,
+    /// Runs of this peer that are on their way to the ledger: until they are there, nobody knows what is missing.
+    importing: u32,
     serving: Option<Serving>,
 }
 
@@ -259,6 +261,7 @@ impl Sync {
             asked: None,
             wants: false,
             hold: 0,
+            importing: 0,
             serving: None,
         };
         self.links.insert(link, state);
@@ -326,6 +329,7 @@ impl Sync {
         state.tip = Some(last.tip());
         let answer_to_all = first.height() == Height::GENESIS;
         let origin = state.origin;
+        state.importing += 1;
         if answer_to_all {
             state.asked = None;
             self.ask_next(&mut actions);
@@ -372,7 +376,8 @@ impl Sync {
             // These come after what is being fetched; the tip is remembered, and fetched next.
             return;
         }
-        let Some(state) = self.links.get(&link) else { return };
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.importing += 1;
         actions.push(Action::Import { link, blocks: blocks.blocks, origin: state.origin });
     }
 
@@ -386,7 +391,8 @@ impl Sync {
         let own = view.tip();
         let now = self.now;
         let wanted = |(id, link): (&LinkId, &Link)| {
-            let tip = link.tip.filter(|tip| link.native && link.hold <= now && tip.beats(&own))?;
+            let idle = link.hold <= now && link.importing == 0;
+            let tip = link.tip.filter(|tip| link.native && idle && tip.beats(&own))?;
             Some((*id, tip))
         };
         let better = |a: (LinkId, Tip), b: (LinkId, Tip)| if b.1.beats(&a.1) { b } else { a };
@@ -446,8 +452,9 @@ impl Sync {
         *tip = end;
         if whole {
             *small = true;
-            let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
-            actions.push(Action::Import { link, blocks: blocks.blocks, origin });
+            let Some(state) = self.links.get_mut(&link) else { return };
+            state.importing += 1;
+            actions.push(Action::Import { link, blocks: blocks.blocks, origin: state.origin });
         } else {
             *staging += 1;
             let ticket = download.ticket;
@@ -518,6 +525,9 @@ impl Sync {
         result: Result<&Imported, &ImportError>,
         view: &impl View,
     ) -> Vec<Action> {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.importing = state.importing.saturating_sub(1);
+        }
         let of_download = self.download.as_ref().is_some_and(|download| {
             download.link == link
                 && download.target == tip
