@@ -53,6 +53,11 @@ pub fn dir(blocks: u64) -> TempDir {
     copy
 }
 
+/// Removes the chains that were made: what a program holds to its end is not dropped.
+pub fn clean() {
+    MADE.lock().expect("nobody panicked").clear();
+}
+
 /// The data directory that all copies are of: to be read only.
 fn made(blocks: u64) -> Arc<TempDir> {
     let mut all = MADE.lock().expect("nobody panicked");

@@ -81,6 +81,7 @@ fn main() -> ExitCode {
             measure(&sizes, &mut report);
         }
     }
+    chain::clean();
     println!("{}", report.table());
     eprintln!("took {:.0} s", begun.elapsed().as_secs_f64());
     if let Some(file) = &arguments.json {

@@ -33,6 +33,8 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
             report.target(&work(", of the bare server"), ratio, "x", Bound::AtLeast, 0.6, &of_rate(server));
         }
         report.figure(&work(", of the bare disk"), of(|round| round.rate / round.disk), "x", &of_rate(disk));
+        let beside = format!("and {:.1} µs of the peer", of(|round| round.processor.1));
+        report.figure(&work(", processor for a block"), of(|round| round.processor.0), "µs", &beside);
         report.target(&work(", peer level after"), of(|round| round.level), "s", Bound::AtMost, 1.0, "");
     }
 }
@@ -47,6 +49,8 @@ struct Round {
     slow: f64,
     /// Blocks in a group.
     group: f64,
+    /// Processor microseconds of the node and of its peer for a block.
+    processor: (f64, f64),
     /// Seconds from the load's end until the peer is level.
     level: f64,
     /// Requests a second of the bare server.
@@ -64,18 +68,21 @@ fn round(connections: usize, time: Duration) -> Round {
     let node = Node::start(dir.path(), &[]);
     let peer = Node::start(peer_dir.path(), &[&node]);
     node.wait_linked(1);
+    let before = (node.processor_seconds(), peer.processor_seconds());
     let load: Load = load::run(node.http, connections, time, mine(0));
     let ended = Instant::now();
     let height = node.height(&mut node.client());
     peer.wait_height(height, Duration::from_millis(5));
     let level = ended.elapsed().as_secs_f64();
+    let each = |seconds: f64| seconds * 1e6 / load.requests as f64;
+    let processor = (each(node.processor_seconds() - before.0), each(peer.processor_seconds() - before.1));
     node.stop();
     peer.stop();
     let (groups, bytes) = groups(dir.path());
     let group = load.requests as f64 / groups as f64;
     let record = bytes as f64 / load.requests as f64;
     let disk = bare::groups_per_second(group.round() as usize, record as usize, time / 3) * group;
-    Round { rate: load.per_second(), slow: load.within(0.99), group, level, server, disk }
+    Round { rate: load.per_second(), slow: load.within(0.99), group, processor, level, server, disk }
 }
 
 /// Requests that mine an entry each.
