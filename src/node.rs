@@ -230,7 +230,6 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result
             .wrap(from_fn(http::guard::guard))
     })
     .workers(HTTP_WORKERS)
-    .tcp_nodelay(true)
     .shutdown_timeout(GRACE_SECONDS)
     .disable_signals()
     .listen(listener)?
@@ -244,8 +243,6 @@ fn serve_peers(listener: TcpListener, door: Door) -> io::Result<Server> {
     })
     .on_connect(keep_socket)
     .workers(1)
-    // A push must not wait until the one before is acknowledged: that takes the other side up to 40 milliseconds.
-    .tcp_nodelay(true)
     // One more than may stay, so that a refusal can be said.
     .max_connections(MAX_INBOUND + 1)
     .client_request_timeout(HANDSHAKE_TIMEOUT)

@@ -4,17 +4,13 @@
 //! the count only when they are written.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use actix_codec::{Decoder, Encoder, Framed};
-use actix_http::Uri;
 use actix_http::ws::{Codec, Frame, Message, ProtocolError};
-use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
-use actix_web::dev::fn_service;
-use actix_web::rt::net::TcpStream;
 use awc::BoxedSocket;
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -41,9 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: Stopwatch) -> Result<(), String> {
     let connect = async {
         let target = (address.host().trim_start_matches('[').trim_end_matches(']'), address.port());
-        let connector = awc::Connector::new().connector(fn_service(connect_without_delay));
-        let client =
-            awc::Client::builder().connector(connector).disable_redirects().timeout(HANDSHAKE_TIMEOUT).finish();
+        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT).finish();
         let mut failure = "the name has no address".to_owned();
         // Resolved once: the address that is dialled is the one that is shown.
         for remote in tokio::net::lookup_host(target).await.map_err(|error| error.to_string())? {
@@ -63,17 +57,6 @@ pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: S
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| "no answer in time".to_owned())??;
     start(address, remote, framed, manager, stopwatch);
     Ok(())
-}
-
-/// Opens a socket on which every frame leaves at once: one that waited for the one before to be acknowledged would be up to
-/// 40 milliseconds late.
-async fn connect_without_delay(target: ConnectInfo<Uri>) -> Result<Connection<Uri, TcpStream>, ConnectError> {
-    // The address was resolved before, and stands in the request as it is.
-    let remote = target.hostname().trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let remote = remote.map_err(|_| ConnectError::NoRecords)?;
-    let stream = TcpStream::connect((remote, target.port())).await.map_err(ConnectError::Io)?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok(Connection::new(target.request().clone(), stream))
 }
 
 fn start(
