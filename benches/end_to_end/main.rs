@@ -75,6 +75,7 @@ fn main() -> ExitCode {
     let sizes = if arguments.quick { QUICK } else { FULL };
     let mut report = Report::default();
     let begun = Instant::now();
+    report.figure("load of the machine before", machine_load(), "", "processes that want to run, one minute's mean");
     for (name, measure) in ROWS {
         if arguments.rows.is_empty() || arguments.rows.iter().any(|row| row == name) {
             eprintln!("measuring {name} … ({:.0} s so far)", begun.elapsed().as_secs_f64());
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         }
     }
     chain::clean();
+    report.figure("load of the machine after", machine_load(), "", "this program and its nodes included");
     println!("{}", report.table());
     eprintln!("took {:.0} s", begun.elapsed().as_secs_f64());
     if let Some(file) = &arguments.json {
@@ -91,6 +93,12 @@ fn main() -> ExitCode {
         std::fs::write(file, plot).expect("the plot can be written");
     }
     ExitCode::SUCCESS
+}
+
+/// Processes that want to run, as a mean over the last minute: above the number of cores, others had a part in the figures.
+fn machine_load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|mean| mean.parse().ok()).unwrap_or(f64::NAN)
 }
 
 fn parse(words: impl Iterator<Item = String>) -> Result<Arguments, String> {

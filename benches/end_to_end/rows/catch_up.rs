@@ -26,9 +26,11 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
     let of = |figure: fn(&Round) -> f64| median(&mut rounds.iter().map(figure).collect::<Vec<_>>());
     let millions = blocks as f64 / 1e6;
     let work = |what: &str| format!("catch up {blocks}{what}");
-    let (seconds, verify, log) = (of(|round| round.seconds), of(|round| round.verify), of(|round| round.log));
+    // A ceiling is the best that was seen: on a busy machine any one round may be far below it.
+    let best = |figure: fn(&Round) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
+    let (seconds, verify, log) = (of(|round| round.seconds), best(|round| round.verify), best(|round| round.log));
     report.target(&work(""), seconds, "s", Bound::AtMost, 2.0 * millions, "dial to level tip");
-    let ratio = of(|round| round.rate / round.verify.min(round.log));
+    let ratio = of(|round| round.rate) / verify.min(log);
     let beside = format!("verify {verify:.0}/s on two threads, log {log:.0}/s");
     report.target(&work(", of the slower ceiling"), ratio, "x", Bound::AtLeast, 0.5, &beside);
     report.figure(&work(", processor of the fetching node"), of(|round| round.processor), "s", "");

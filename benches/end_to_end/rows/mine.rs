@@ -20,19 +20,21 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
         let of = |figure: fn(&Round) -> f64| median(&mut rounds.iter().map(figure).collect::<Vec<_>>());
         let work = |what: &str| format!("mineBlock, {connections} connections{what}");
         let (rate, group) = (of(|round| round.rate), of(|round| round.group));
-        let (server, disk) = (of(|round| round.server), of(|round| round.disk));
+        // A ceiling is the best that was seen: on a busy machine any one round may be far below it.
+        let best = |figure: fn(&Round) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
+        let (server, disk) = (best(|round| round.server), best(|round| round.disk));
         let beside = format!("groups of {group:.0}");
         if connections == 32 {
             report.target(&work(""), rate, "/s", Bound::AtLeast, 35_000.0, &beside);
             report.target(&work(", p99"), of(|round| round.slow), "ms", Bound::AtMost, 5.0, "");
-            report.figure(&work(", of the bare server"), of(|round| round.rate / round.server), "x", &of_rate(server));
+            report.figure(&work(", of the bare server"), rate / server, "x", &of_rate(server));
         } else {
             report.figure(&work(""), rate, "/s", &beside);
             report.figure(&work(", p99"), of(|round| round.slow), "ms", "");
-            let ratio = of(|round| round.rate / round.server);
+            let ratio = rate / server;
             report.target(&work(", of the bare server"), ratio, "x", Bound::AtLeast, 0.6, &of_rate(server));
         }
-        report.figure(&work(", of the bare disk"), of(|round| round.rate / round.disk), "x", &of_rate(disk));
+        report.figure(&work(", of the bare disk"), rate / disk, "x", &of_rate(disk));
         let beside = format!("and {:.1} µs of the peer", of(|round| round.processor.1));
         report.figure(&work(", processor for a block"), of(|round| round.processor.0), "µs", &beside);
         report.target(&work(", peer level after"), of(|round| round.level), "s", Bound::AtMost, 1.0, "");
