@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
@@ -42,10 +43,47 @@ impl Serialize for CheckedBlock {
     }
 }
 
-/// Appends the block's text to `out`.
+/// Appends the block's text to `out`. By hand: the same text as by way of serde, at several times the speed.
 pub fn write(block: &Block, out: &mut Vec<u8>) {
-    // Writing into memory cannot fail, and a block has only strings and integers.
-    let _ = serde_json::to_writer(out, block);
+    let Header { version, index, previous_hash, time, merkle_root } = &block.header;
+    out.extend_from_slice(br#"{"header":{"version":""#);
+    // Digits and dots need no escapes.
+    out.extend_from_slice(version.as_str().as_bytes());
+    out.extend_from_slice(br#"","index":"#);
+    write_number(index.0, out);
+    out.extend_from_slice(br#","previousHash":""#);
+    out.extend_from_slice(previous_hash.to_hex().as_bytes());
+    out.extend_from_slice(br#"","time":"#);
+    write_number(time.0, out);
+    out.extend_from_slice(br#","merkleRoot":""#);
+    out.extend_from_slice(merkle_root.to_hex().as_bytes());
+    out.extend_from_slice(br#""},"body":["#);
+    for (place, entry) in block.body.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_text(entry, out);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    // Writing into memory cannot fail.
+    let _ = write!(out, "{number}");
+}
+
+/// A JSON string; nearly no entry has anything to escape.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    // Without an early end the compiler looks at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing into memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+    }
 }
 
 /// The block's text.
@@ -53,7 +91,7 @@ pub fn write(block: &Block, out: &mut Vec<u8>) {
 pub fn to_string(block: &Block) -> String {
     let mut text = Vec::with_capacity(256);
     write(block, &mut text);
-    // serde_json writes UTF-8, so the fallback is never taken.
+    // JSON is UTF-8, so the fallback is never taken.
     String::from_utf8(text).unwrap_or_default()
 }
 
@@ -68,7 +106,7 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
         write(block, &mut text);
     }
     text.push(b']');
-    // serde_json writes UTF-8, so the fallback is never taken.
+    // JSON is UTF-8, so the fallback is never taken.
     String::from_utf8(text).unwrap_or_default()
 }
 
@@ -169,5 +207,27 @@ impl<'de> Visitor<'de> for Blocks {
             }
         }
         Ok(blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::genesis;
+
+    #[test]
+    fn the_text_is_what_serde_would_write() {
+        let bodies: [&[&str]; 5] = [
+            &["plain"],
+            &["", "two"],
+            &["a \"quote\"", "back\\slash", "line\nfeed", "\u{0}\u{1f}\u{7f}"],
+            &["ä€😀", "\u{2028}"],
+            &[],
+        ];
+        for body in bodies {
+            let mut block = genesis::block().block().clone();
+            block.body = body.iter().map(ToString::to_string).collect();
+            assert_eq!(to_string(&block), serde_json::to_string(&block).expect("plain data"));
+        }
     }
 }
