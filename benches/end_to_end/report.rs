@@ -1,3 +1,7 @@
+
+/// A curve: its name, its colour, its figure.
+type Curve = (&'static str, &'static str, fn(&Growth) -> f64);
+
 //! What was measured: as a table for people, as JSON for programs, and as a plot of how cost grows.
 
 use std::fmt::Write;
@@ -118,7 +122,7 @@ impl Report {
             let exponent = log(*blocks).round();
             let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">10^{exponent}</text>", x(*blocks) - 10.0, bottom + 18.0);
         }
-        let curves: [(&str, &str, fn(&Growth) -> f64); 2] =
+        let curves: [Curve; 2] =
             [("latency", "#1565c0", |growth| growth.latency), ("processor time", "#2e7d32", |growth| growth.processor)];
         for (name, colour, cost) in curves {
             let points: Vec<(f64, f64)> =
