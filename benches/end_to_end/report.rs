@@ -1,7 +1,3 @@
-
-/// A curve: its name, its colour, its figure.
-type Curve = (&'static str, &'static str, fn(&Growth) -> f64);
-
 //! What was measured: as a table for people, as JSON for programs, and as a plot of how cost grows.
 
 use std::fmt::Write;
@@ -16,6 +12,9 @@ pub enum Bound {
 }
 
 use Bound::{AtLeast, AtMost};
+
+/// A curve: its name, its colour, its figure.
+type Curve = (&'static str, &'static str, fn(&Growth) -> f64);
 
 struct Line {
     work: String,
