@@ -216,3 +216,28 @@ fn a_strangers_shallow_branch_is_followed() {
     wait_index(&fresh, 51);
     let _ = fresh.request(&Request::get("/readyz")).expect(200);
 }
+
+#[test]
+fn a_lost_nodes_entries_are_rescued_by_an_operator_once() {
+    let (mut lost, node, other) = (lone(), lone(), lone());
+    add_peer(&node, &lost.p2p_url());
+    mine(&lost, "only the lost node would bring this back");
+    let (_, orphan) = wait_settled(&[&lost, &node]);
+    lost.kill9();
+    let theirs = fill(other.http_port(), "theirs", 3);
+    add_peer(&node, &other.p2p_url());
+    wait_settled(&[&node, &other]);
+    let rescued = ["only the lost node would bring this back".to_owned()];
+    assert_eq!(Audit::of(&blocks(&node)).count(&rescued[0]), 0, "nobody else brings it back");
+
+    let path = format!("/forks/{orphan}/requeue");
+    let rows = node.post_json(&path, "{}").expect(200).json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1), "{rows}");
+    wait_settled(&[&node, &other]);
+    assert_one_chain(&[&node, &other], &[&theirs, &rescued]);
+    // Asked again, it is the same receipt, and no second block.
+    assert_eq!(node.post_json(&path, "{}").expect(200).json(), rows);
+    assert_one_chain(&[&node, &other], &[&theirs, &rescued]);
+    let receipt = rows[0]["receipt"].as_str().expect("a receipt");
+    assert_eq!(node.get(&format!("/receipts/{receipt}")).expect(200).json()["status"], "included");
+}
