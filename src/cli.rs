@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -225,13 +226,7 @@ pub fn run() -> ExitCode {
 }
 
 fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
-    let token = match &args.api_token_file {
-        None => None,
-        Some(path) => {
-            let (name, text) = read_file(path)?;
-            Some(config::parse_token(&name, &text)?)
-        }
-    };
+    let token = args.api_token_file.as_deref().map(read_token).transpose()?;
     work(&Client::new(&args.url, token))
 }
 
@@ -276,26 +271,26 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
     let file = match &args.config {
         None => Layer::default(),
         Some(path) => {
-            let (name, text) = read_file(path)?;
-            config::parse_file(&name, &text)?
+            let path_name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::File { path: path_name.clone(), why: error.to_string() })?;
+            config::parse_file(&path_name, &text)?
         }
     };
     let environment = environment()?;
     let token_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.api_token_file.clone());
     let mut config = Config::from_layers(flags, environment, file)?;
-    if let Some(path) = token_file {
-        let (name, text) = read_file(&path)?;
-        config.api_token = Some(config::parse_token(&name, &text)?);
-    }
+    config.api_token = token_file.as_deref().map(read_token).transpose()?;
     config.allowed_hosts.extend(own_host_name());
     Ok(config)
 }
 
-fn read_file(path: &Path) -> Result<(String, String), ConfigError> {
+/// The token in a file.
+fn read_token(path: &Path) -> Result<Arc<str>, ConfigError> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok((name, text)),
-        Err(error) => Err(ConfigError::File { path: name, why: error.to_string() }),
+        Ok(text) => config::parse_token(&name, &text),
+        Err(error) => Err(ConfigError::Token { path: name, why: error.to_string() }),
     }
 }
 

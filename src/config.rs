@@ -119,6 +119,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// The token's file cannot be read, or holds no token.
+    #[error("the token file {path}: {why}")]
+    Token {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two settings that cannot both hold.
     #[error("{one} and {other} contradict each other: {why}")]
     Contradiction {
@@ -285,7 +293,7 @@ pub fn parse_token(path: &str, text: &str) -> Result<Arc<str>, ConfigError> {
     if token.len() >= MIN_TOKEN && visible {
         return Ok(token.into());
     }
-    Err(ConfigError::File {
+    Err(ConfigError::Token {
         path: path.to_owned(),
         why: format!("a token has at least {MIN_TOKEN} visible ASCII characters and no spaces"),
     })
@@ -416,6 +424,18 @@ mod tests {
         );
         let file = parse_file("node.toml", "htpp = 1").expect_err("unknown key").to_string();
         assert!(file.starts_with("the configuration file node.toml:") && file.contains("htpp"), "{file}");
+    }
+
+    #[test]
+    fn a_token_is_long_and_can_stand_in_a_header() {
+        assert_eq!(parse_token("t", " 0123456789abcdef\n").expect("a token").as_ref(), "0123456789abcdef");
+        for bad in ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdé0"] {
+            assert_eq!(
+                parse_token("t", bad).expect_err("no token").to_string(),
+                "the token file t: a token has at least 16 visible ASCII characters and no spaces",
+                "{bad:?}"
+            );
+        }
     }
 
     #[test]
