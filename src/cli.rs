@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and what each command does with the rest of the crate.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failure, 2 usage, 3 verification failed, 4 not reachable.
+//! stdout is data, stderr is talk; exit codes are in [`exit`](crate::exit).
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -13,15 +13,9 @@ use tracing_subscriber::EnvFilter;
 use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
+use crate::exit::{FAILURE, Failure, USAGE, in_system};
 use crate::node::Node;
 use crate::signals::Signals;
-
-/// Something went wrong.
-pub const FAILURE: u8 = 1;
-/// The command was typed wrongly, or a setting cannot be used.
-pub const USAGE: u8 = 2;
-/// No node answers.
-pub const UNREACHABLE: u8 = 4;
 
 /// One small blockchain node: a shared, durable, tamper-evident log of text entries.
 #[derive(Debug, Parser)]
@@ -116,6 +110,12 @@ enum Command {
         hash: String,
         #[command(flatten)]
         client: ClientArgs,
+    },
+    /// Judge everything in a data folder again, from the first byte; exit with 3 if something is not what was written
+    Verify {
+        /// The folder
+        #[arg(long, value_name = "DIR", default_value = "dolmen-data")]
+        data_dir: PathBuf,
     },
     /// Exit with 0 if a node is ready, for container health checks
     Health {
@@ -212,6 +212,7 @@ pub fn run() -> ExitCode {
         Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
         Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
         Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
+        Command::Verify { data_dir } => crate::verify::run(&data_dir),
         Command::Health { client } => with_client(&client, Client::health),
     };
     match result {
@@ -232,26 +233,6 @@ fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failu
         }
     };
     work(&Client::new(&args.url, token))
-}
-
-/// Why a command ends with another code than 0.
-#[derive(Debug)]
-pub struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    /// A failure with its exit code and a sentence.
-    pub fn new(code: u8, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::new(USAGE, error)
-    }
 }
 
 fn node(args: NodeArgs) -> Result<(), Failure> {
@@ -353,11 +334,6 @@ fn devnet(args: DevnetArgs) -> Result<(), Failure> {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-}
-
-/// Runs a future in an actix system.
-pub fn in_system<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    actix_web::rt::System::new().block_on(work)
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use awc::http::{Method, StatusCode};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::cli::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
+use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
 
 /// How long a node may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(35);

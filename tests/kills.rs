@@ -40,16 +40,17 @@ fn one_node_is_killed_in_the_middle_of_writes() {
     let kills = number("DOLMEN_TEST_KILLS").unwrap_or(KILLS_OF_ONE);
     let mut node = NodeProcess::start(NodeOptions::new().steady_ports());
     let writers = Writers::start(&[node.http_port()], 8, Duration::from_millis(4));
-    let mut void = 0;
+    let mut audit = Audit::of(&blocks(&node));
     for round in 1..=kills {
         let before = writers.count();
+        wait::until(wait::SOON, "something to lose", || (writers.count() > before).then_some(()));
         thread::sleep(millis(&mut rng, 0..150));
         let acknowledged = writers.acknowledged();
-        void += u64::from(acknowledged.len() == before);
         node.kill9();
         node.restart();
         // The writers are at it again meanwhile: of what they were told before the kill nothing may be missing.
-        let audit = Audit::of(&blocks(&node));
+        // A lone node undoes no block, so only what is new has to be read.
+        audit.extend(node.get(&format!("/blocks?from={}", audit.blocks())).expect(200).text());
         assert!(audit.tip().0 as usize >= acknowledged.len(), "round {round}");
         audit.assert_once(&acknowledged);
     }
@@ -63,11 +64,7 @@ fn one_node_is_killed_in_the_middle_of_writes() {
     assert!(node.terminate().success());
     node.restart();
     assert!(blocks(&node) == text, "a clean restart changes nothing");
-    eprintln!(
-        "{kills} kills ({void} before anything was acknowledged), {} acknowledged, {repeated} repeated",
-        acknowledged.len()
-    );
-    assert!(void < kills / 2, "most kills must hit a node that writes");
+    eprintln!("{kills} kills, {} acknowledged, {repeated} repeated", acknowledged.len());
 }
 
 /// Waits until all nodes have one tip and nothing left to mine again.

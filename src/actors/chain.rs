@@ -108,6 +108,8 @@ pub struct GetStats;
 /// Answer to [`GetStats`].
 #[derive(Clone, Debug, MessageResponse)]
 pub struct Stats {
+    /// The end of the best chain, of the same moment as the rest.
+    pub tip: Tip,
     /// Submissions that wait to be mined again.
     pub outbox: usize,
     /// Blocks kept off the best chain.
@@ -454,6 +456,7 @@ impl Handler<GetStats> for ChainActor {
 
     fn handle(&mut self, _: GetStats, _: &mut Self::Context) -> Stats {
         Stats {
+            tip: self.keeper.as_ref().map_or_else(crate::ledger::genesis::tip, Keeper::tip),
             outbox: self.keeper.as_ref().map_or(0, Keeper::outbox_len),
             side_blocks: self.keeper.as_ref().map_or(0, Keeper::side_blocks),
             parked: self.keeper.as_ref().map_or(0, Keeper::parked),

@@ -19,10 +19,11 @@ pub async fn version() -> HttpResponse {
 
 /// The node in one object.
 pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let tip = app.reader.snapshot().tip();
     let peers = app.peers.send(ListPeers).await?;
     let sync = app.peers.send(GetSync).await?;
+    // Tip and outbox of one moment: whoever waits for an empty outbox must see the chain that goes with it.
     let stats = app.chain.send(GetStats).await?;
+    let tip = stats.tip;
     let count = |wanted: fn(&PeerRow) -> bool| peers.iter().filter(|row| wanted(row)).count();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),

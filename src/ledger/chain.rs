@@ -90,7 +90,7 @@ pub struct Branch {
 }
 
 /// The side blocks and the choice between their branches and the best chain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// Every kept block off the best chain.
     sides: HashMap<BlockHash, SideBlock>,
@@ -152,6 +152,9 @@ impl Chain {
         }
         rules::check_run(run.iter().skip(1).map(AsRef::as_ref), first.tip()).or_else(one_block_is_a_run)?;
         let known = self.known_prefix(run, storage)?;
+        if known > 0 {
+            self.height_is_the_known_blocks(first, storage)?;
+        }
         let new = known..run.len();
         let parent = match run.get(known) {
             None => last.tip(),
@@ -174,6 +177,17 @@ impl Chain {
             return Ok(Verdict::Parked { new, depth });
         }
         Ok(Verdict::Change { new, change: TipChange { fork, revived, tip } })
+    }
+
+    /// Nothing stands between a header's fields when it is hashed: a digit moved from one to the next can give a block of
+    /// another height with the hash of a known one. Within a run each block's height follows from the first's.
+    fn height_is_the_known_blocks<S: Storage>(&self, first: &CheckedBlock, storage: &S) -> Result<(), ImportError> {
+        match self.place(&first.hash(), storage)? {
+            Place::Best(wanted) | Place::Side(wanted) if wanted != first.height() => {
+                Err(RuleError::IndexNotNext { got: first.height(), wanted }.into())
+            }
+            Place::Best(_) | Place::Side(_) | Place::Unknown => Ok(()),
+        }
     }
 
     /// How many blocks at the run's beginning are known. They are a prefix: a block is only kept when its parent is.
@@ -246,7 +260,7 @@ impl Chain {
         if !might {
             return Vec::new();
         }
-        let mut after = Self::new(self.ordered());
+        let mut after = self.clone();
         after.note(gone, come.to_vec());
         let mut given_up = Vec::new();
         while after.leaves.len() > MAX_SIDE_BRANCHES
@@ -263,13 +277,6 @@ impl Chain {
     /// The side blocks with heights above `low` and up to `high`.
     pub fn hashes_above(&self, low: Height, high: Height) -> impl Iterator<Item = &SideBlock> {
         self.sides.values().filter(move |side| side.height > low && side.height <= high)
-    }
-
-    /// All side blocks, parents before children.
-    fn ordered(&self) -> Vec<SideBlock> {
-        let mut all: Vec<SideBlock> = self.sides.values().copied().collect();
-        all.sort_by_key(|side| (side.height, side.hash));
-        all
     }
 
     /// The kept branches, highest first.

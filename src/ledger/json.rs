@@ -124,13 +124,10 @@ pub fn parse_block(text: &str) -> Result<Block, RuleError> {
 /// # Errors
 /// The shape rule that the text breaks first. An empty array is read as an empty list.
 pub fn parse_blocks(text: &str) -> Result<Vec<Block>, RuleError> {
-    let read: Result<Vec<Block>, RuleError> = {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let blocks = deserializer.deserialize_seq(Blocks).map_err(not_a_block)?;
-        deserializer.end().map_err(not_a_block)?;
-        blocks
-    };
-    read
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let blocks = deserializer.deserialize_seq(Blocks).map_err(not_a_block)?;
+    deserializer.end().map_err(not_a_block)?;
+    blocks
 }
 
 fn not_a_block(error: serde_json::Error) -> RuleError {
@@ -165,7 +162,8 @@ impl RawBlock<'_> {
     }
 }
 
-/// A struct that stands as an object: serde's derive alone would also take a list of its fields.
+/// A struct that stands as an object. Serde's derive alone would also take an array with the fields' values in order, which
+/// is something else to every other program.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

@@ -108,6 +108,13 @@ impl Book {
         }
     }
 
+    /// How far a node is trusted that may have dialled us: as the address where it answered last.
+    #[must_use]
+    pub fn origin_of(&self, node: NodeId) -> Origin {
+        let named = |entry: &Entry| entry.source == Source::Configured && entry.node == Some(node);
+        if self.entries.values().any(named) { Origin::Trusted } else { Origin::Stranger }
+    }
+
     /// The addresses to dial now; each counts as being dialled from here on. `linked` tells which nodes have a link already,
     /// by whoever's dial, and `links` how many links there are in all.
     pub fn due(&mut self, now: Millis, links: usize, linked: impl Fn(NodeId) -> bool) -> Vec<PeerAddress> {

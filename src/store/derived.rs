@@ -231,7 +231,26 @@ impl Derived {
             // It may have left the chain between its restoration and the end of a log that is replayed with damage.
             if fits {
                 self.write_heights(height, &[arrival.entry()]);
+                self.reconnect(&view, height, arrival.outline.parent);
             }
+        }
+    }
+
+    /// Goes down from a block that is known again: its parent's hash is known by it, and with luck the parent is kept.
+    fn reconnect(&self, view: &View, above: Height, mut parent: BlockHash) {
+        let mut height = above;
+        while let Some(below) = height.0.checked_sub(1).map(Height) {
+            match self.shared.entry(view, below) {
+                Ok(Some(entry)) if entry.hash == BlockHash::ZERO => {}
+                _ => return,
+            }
+            let kept = self.shared.sides.write().unwrap_or_else(PoisonError::into_inner).remove(&parent);
+            let Some(kept) = kept else {
+                self.write_heights(below, &[Entry::lost(parent)]);
+                return;
+            };
+            self.write_heights(below, &[Entry { hash: parent, place: kept.place() }]);
+            (height, parent) = (below, kept.parent);
         }
     }
 
@@ -333,7 +352,7 @@ fn own_pair(arrival: &Arrival) -> Pair {
     (key_of(&arrival.outline.hash), arrival.place.packed())
 }
 
-fn side(arrival: &Arrival) -> Side {
+pub(super) fn side(arrival: &Arrival) -> Side {
     let Arrival { outline, place, .. } = arrival;
     let Place { segment, offset, len } = *place;
     Side { parent: outline.parent, height: outline.height, bytes: outline.bytes, parked: false, segment, offset, len }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::disk::{self, Disk};
 use super::error::from_disk;
 use super::segment::{GroupBuilder, HEADER, Purpose, Segment, Segments, file_name};
+use crate::ledger::block::Height;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::StorageError;
 
@@ -141,10 +142,10 @@ impl Log {
         Ok(())
     }
 
-    /// Makes a group durable.
-    pub(super) fn append(&mut self, group: GroupBuilder) -> Result<LogEnd, StorageError> {
+    /// Makes a group durable. `fork` is above which block it changes the best chain.
+    pub(super) fn append(&mut self, group: GroupBuilder, fork: Option<Height>) -> Result<LogEnd, StorageError> {
         let sequence = self.end.sequence + 1;
-        let bytes = group.finish(sequence);
+        let bytes = group.finish(sequence, fork);
         let outcome = self.write(&bytes);
         if outcome.is_ok() {
             self.end.offset += bytes.len() as u64;

@@ -221,10 +221,10 @@ impl Store {
         begun
     }
 
-    /// Makes a group durable.
-    fn append(&mut self, group: GroupBuilder) -> Result<(), StorageError> {
+    /// Makes a group durable. `fork` is above which block it changes the best chain.
+    fn append(&mut self, group: GroupBuilder, fork: Option<Height>) -> Result<(), StorageError> {
         let before = self.log.end().offset;
-        let end = self.log.append(group)?;
+        let end = self.log.append(group, fork)?;
         self.bytes_since += end.offset - before;
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Store {
         }
         let (segment, mut group) = self.begin()?;
         let arrived = put(&mut group)?;
-        self.append(group)?;
+        self.append(group, turn.as_ref().map(|turn| turn.base.height))?;
         let arrival = |(outline, (offset, len), own): Put| {
             let place = Place { segment, offset, len };
             Arrival { outline, place, own }
@@ -318,7 +318,8 @@ impl Store {
     }
 
     /// Writes a block of the best chain again whose record is broken. Who it came from does not matter: its hash has to be
-    /// the one that the chain has at its height, or its child's parent where damage has taken even that.
+    /// the one that the chain has at its height, or its child's parent where damage has taken even that. Blocks below that
+    /// are kept beside the chain, and that are now seen to belong to it, come back to it.
     ///
     /// # Errors
     /// It is not the block that is missing, or it could not be written.
@@ -339,7 +340,7 @@ impl Store {
         }
         let (segment, mut group) = self.begin()?;
         let (offset, len) = group.record(Kind::Restored, |out| record::put_block(out, block.block()))?;
-        self.append(group)?;
+        self.append(group, None)?;
         let arrival = Arrival { outline: Outline::of(block), place: Place { segment, offset, len }, own: None };
         let effects = Effects { restored: vec![arrival], ..Effects::default() };
         self.apply(&effects, None, &mut std::iter::empty())
@@ -423,7 +424,7 @@ impl Store {
         group.record(Kind::Adopt, |out| record::put_adopt(out, &adopt))?;
         let effects = Effects { adopt: Some(adopt), ..outside_of(batch) };
         put_rest(&mut group, &effects)?;
-        if let Err(error) = self.append(group) {
+        if let Err(error) = self.append(group, Some(staging.fork.height)) {
             if self.log.usable().is_err() {
                 // The record may be on the disk, and then the files must be.
                 staging.parts.clear();

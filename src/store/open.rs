@@ -23,7 +23,7 @@ use super::error::{OpenError, damaged, from_disk};
 use super::log::{Log, LogEnd};
 use super::positions::{ENTRY, Entry, Place, Positions};
 use super::replay;
-use super::segment::{self, FORMAT, HEADER, Header, NotASegment, Purpose, Segment, Segments};
+use super::segment::{self, FORMAT, Header, NotASegment, Purpose, Segment, Segments};
 use super::shared::{Epoch, REBUILD, Shared, View};
 use super::table::{self, Tables};
 use super::worker::Worker;
@@ -424,6 +424,7 @@ fn shared(
         sides: RwLock::new(checkpoint.map(|checkpoint| checkpoint.sides.iter().copied().collect()).unwrap_or_default()),
         view: RwLock::new(View { tip, epoch: Arc::new(Epoch::default()) }),
         closed: std::sync::atomic::AtomicBool::new(false),
+        again: Mutex::default(),
         damage: Mutex::new(checkpoint.map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default()),
     }
 }

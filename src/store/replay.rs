@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::checkpoint::{self, Checkpoint, Damage};
-use super::derived::{Derived, Turn};
+use super::derived::{self, Derived, Turn};
 use super::effects::{self, Arrival, Effects};
 use super::error::{OpenError, damaged};
 use super::log::{Log, LogEnd};
 use super::open::{self, Cut, FoundSegment, Unusable};
 use super::positions::Entry;
-use super::record::{Adopt, BLOCK_MIN};
+use super::record::{Adopt, BLOCK_MIN, Outline};
 use super::segment::{HEADER, Next, RECORD_HEADER, Segment, Walk, file_name};
 use super::shared::{Departure, Epoch, Shared};
 use crate::ledger::block::{Height, Tip};
@@ -107,8 +107,10 @@ struct Replay<'r> {
     adopted: HashSet<u32>,
     /// Bytes of the log that are broken.
     lost: u64,
-    /// Bytes of all staged segments: what may have been adopted by a record that is lost.
-    staged: u64,
+    /// What of the chain damage has put in doubt.
+    doubt: Doubt,
+    /// The staged segments: what may have been adopted by a record that is lost.
+    staged: Vec<FoundSegment>,
     /// Whether the last thing that was met was damage: then a gap in the numbers is no news.
     after_damage: bool,
     /// Good blocks out of broken groups.
@@ -119,12 +121,25 @@ struct Replay<'r> {
     cut: Option<Cut>,
 }
 
+/// What of the chain is not certain any more, until a group names a block of it by its hash.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// Everything above this height.
+    floor: u64,
+    /// Or as many blocks below the next known one as fit into so many bytes, of which nothing is known.
+    bytes: u64,
+}
+
+impl Doubt {
+    const NONE: Self = Self { floor: u64::MAX, bytes: 0 };
+}
+
 /// The log's segments by number, in order.
 type Logs = Vec<(u32, Segment)>;
 
 /// A group that was read, or what stands in its place.
 enum Step {
-    Group { effects: Box<Effects>, whole: bool, sequence: u64, start: u64, end: u64 },
+    Group { effects: Box<Effects>, whole: bool, sequence: u64, fork: Option<Height>, start: u64, end: u64 },
     End,
     Broken,
 }
@@ -141,7 +156,8 @@ impl<'r> Replay<'r> {
             saved: VecDeque::new(),
             adopted: HashSet::new(),
             lost: 0,
-            staged: 0,
+            doubt: Doubt::NONE,
+            staged: Vec::new(),
             after_damage: false,
             salvaged: HashMap::new(),
             expected,
@@ -160,7 +176,7 @@ impl<'r> Replay<'r> {
         self.look_back()?;
         let first = self.checkpoint.map_or(0, |checkpoint| checkpoint.segment);
         let (logs, staged) = self.open_segments(first)?;
-        self.staged = staged.iter().map(|segment| segment.bytes).sum();
+        self.staged = staged;
 
         let mut end = None;
         for (at, (id, segment)) in logs.iter().enumerate() {
@@ -173,7 +189,7 @@ impl<'r> Replay<'r> {
         }
         self.flush()?;
         self.cut_end(&logs)?;
-        self.remove_unadopted(&staged)?;
+        self.remove_unadopted()?;
 
         let next_segment = self.next_segment();
         let (id, offset, next_segment) = match end {
@@ -234,7 +250,10 @@ impl<'r> Replay<'r> {
                 None if found.bytes <= HEADER && Some(found.id) == self.found.last().map(|last| last.id) => {
                     self.move_aside(found).map_err(OpenError::io(&found.path))?;
                 }
-                None => self.damage(found.id, 0, found.bytes, "both copies of the header are broken"),
+                None => {
+                    self.damage(found.id, 0, found.bytes, "both copies of the header are broken");
+                    self.doubt.bytes += found.bytes;
+                }
             }
         }
         Ok((logs, staged))
@@ -262,7 +281,7 @@ impl<'r> Replay<'r> {
                     self.group(id, *effects, sequence, end)?;
                     continue;
                 }
-                Step::Group { effects, start, .. } => (start, Some(effects)),
+                Step::Group { effects, start, fork, .. } => (start, Some((effects, fork))),
                 Step::Broken => (walk.at(), None),
             };
             let more = walk.skip_to_group(self.expected).map_err(|error| self.failed(error))?;
@@ -272,15 +291,37 @@ impl<'r> Replay<'r> {
                 return Ok(start);
             }
             let next = if more { walk.at() } else { walk.len() };
+            // What was gathered stood before the broken part, and is certain.
+            self.flush()?;
             self.damage(id, start, next - start, "a group is not what was written");
-            for arrival in broken.map(|effects| effects.blocks).unwrap_or_default() {
-                self.derived.salvage(std::slice::from_ref(&arrival));
-                self.salvaged.insert(arrival.outline.hash, arrival);
+            match broken {
+                // Its header says how much of the chain is in doubt.
+                Some((effects, fork)) => {
+                    self.doubt.floor = self.doubt.floor.min(fork.map_or(u64::MAX, |fork| fork.0));
+                    self.salvage(effects.blocks);
+                }
+                None => {
+                    let group = walk.headless(start, next, self.expected).map_err(|error| self.failed(error))?;
+                    let (effects, whole) = Effects::read(id, &group);
+                    if whole {
+                        // All is there but the header.
+                        self.group(id, effects, self.expected, next)?;
+                    } else {
+                        self.doubt.bytes += next - start;
+                        self.salvage(effects.blocks);
+                    }
+                }
             }
             if !more {
                 return Ok(next);
             }
         }
+    }
+
+    /// Keeps the good blocks of a broken group, so that the chain finds them if it leads there.
+    fn salvage(&mut self, blocks: Vec<Arrival>) {
+        self.derived.salvage(&blocks);
+        self.salvaged.extend(blocks.into_iter().map(|arrival| (arrival.outline.hash, arrival)));
     }
 
     fn damage(&mut self, id: u32, offset: u64, bytes: u64, what: &str) {
@@ -296,6 +337,9 @@ impl<'r> Replay<'r> {
         }
         if sequence > self.expected && !self.after_damage {
             self.damage(id, end, UNSEEN, "groups before this place are missing");
+            // What was gathered stood before the gap, and is certain.
+            self.flush()?;
+            self.doubt.bytes += UNSEEN;
         }
         self.after_damage = false;
         self.expected = sequence + 1;
@@ -355,28 +399,33 @@ impl<'r> Replay<'r> {
 
     // ---- The chain, also where damage has taken parts of it.
 
-    fn turn(&self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
+    fn turn(&mut self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
         let view = self.shared().view();
         let fits = matches!(self.shared().hash_at(&view, fork.height), Ok(Some(hash)) if hash == fork.hash);
         if fits && revived.iter().all(|hash| self.shared().side(hash).is_some()) {
+            self.doubt = Doubt::NONE;
             return self.derived.prepare(fork, revived).map_err(|error| self.failed(error));
         }
-        if self.lost == 0 {
+        // With the log from its beginning more may be known.
+        if self.lost == 0 || self.checkpoint.is_some() {
             return Err(Stop::Misfit(format!("block {fork} is not on the chain, and a group of the log follows it")));
         }
-        self.mend(fork, revived)
+        let turn = self.mend(fork, revived)?;
+        self.doubt = Doubt::NONE;
+        Ok(turn)
     }
 
-    /// Finds a place on the chain from which `fork` may have been reached by groups that are lost.
-    fn mend(&self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
+    /// Finds the highest place of the chain that is certain and from which groups that are lost may have led to `fork`.
+    /// What good blocks remain is put in between, and nothing where none does.
+    fn mend(&mut self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
+        self.salvage_staged()?;
         let shared = self.shared();
         let view = shared.view();
-        let budget = (self.lost + self.staged) / LEAST + 1;
-        let floor =
-            if fork.height > view.tip.height { view.tip.height.0 } else { fork.height.0.saturating_sub(budget) };
-        if fork.height.0 - floor > budget {
+        let staged: u64 = self.staged.iter().map(|found| found.bytes).sum();
+        if fork.height.0.saturating_sub(view.tip.height.0) > (self.lost + staged) / LEAST + 1 {
             return Err(Stop::Misfit(format!("block {fork} is farther from the chain than damage explains")));
         }
+        let floor = self.floor(fork, staged).min(view.tip.height.0);
         let on_chain = |height: u64, hash: BlockHash| {
             hash != BlockHash::ZERO && matches!(shared.hash_at(&view, Height(height)), Ok(Some(found)) if found == hash)
         };
@@ -397,7 +446,46 @@ impl<'r> Replay<'r> {
         let mut turn = self.derived.departing(&view, base).map_err(|error| self.failed(error))?;
         between.extend(revived.iter().map(|hash| self.salvaged_entry(*hash).0));
         turn.first = between;
+        self.keep_salvaged(&mut turn);
         Ok(turn)
+    }
+
+    /// Keeps good blocks that the chain was not seen to lead to as side blocks, where their parents are known: the chain
+    /// may come to them when a block above is restored.
+    fn keep_salvaged(&self, turn: &mut Turn) {
+        let mut known: HashSet<BlockHash> = turn.sides.iter().map(|(hash, _)| *hash).collect();
+        known.insert(turn.base.hash);
+        let entering: HashSet<BlockHash> = turn.first.iter().map(|entry| entry.hash).collect();
+        let mut salvaged: Vec<&Arrival> = self.salvaged.values().collect();
+        salvaged.sort_unstable_by_key(|arrival| (arrival.outline.height, arrival.outline.hash));
+        for arrival in salvaged {
+            let Outline { hash, parent, .. } = arrival.outline;
+            let follows = known.contains(&parent) || self.shared().side(&parent).is_some();
+            if follows && !entering.contains(&hash) && known.insert(hash) {
+                turn.sides.push((hash, derived::side(arrival)));
+            }
+        }
+    }
+
+    /// Up to which height the chain is certain, seen from a block that is.
+    fn floor(&self, fork: Tip, staged: u64) -> u64 {
+        let known = self.doubt.floor.min(fork.height.0);
+        if self.doubt.bytes == 0 {
+            return known;
+        }
+        known.min(fork.height.0.saturating_sub((self.doubt.bytes + staged) / LEAST + 1))
+    }
+
+    /// Takes the blocks of staged branches that nothing has adopted so far among those that the chain may lead to.
+    fn salvage_staged(&mut self) -> Result<(), Stop> {
+        let ids = self.staged.iter().map(|found| found.id);
+        let unadopted: Vec<u32> = ids.filter(|id| !self.adopted.contains(id)).collect();
+        for id in unadopted {
+            let segment = self.shared().segments.get(id).map_err(|error| self.failed(error))?;
+            let arrivals = arrivals(id, &segment).map_err(|error| self.failed(error))?;
+            self.salvage(arrivals);
+        }
+        Ok(())
     }
 
     /// What is left of a block, and its parent as far as that is known.
@@ -448,9 +536,9 @@ impl<'r> Replay<'r> {
     }
 
     /// Removes branches that were moved into the log and never adopted. Where a record may be lost they stay.
-    fn remove_unadopted(&self, staged: &[FoundSegment]) -> Result<(), Stop> {
+    fn remove_unadopted(&self) -> Result<(), Stop> {
         let decided = self.checkpoint.map_or(0, |checkpoint| checkpoint.next_segment);
-        let undecided = staged.iter().filter(|found| found.id >= decided && !self.adopted.contains(&found.id));
+        let undecided = self.staged.iter().filter(|found| found.id >= decided && !self.adopted.contains(&found.id));
         for found in undecided.filter(|_| self.lost == 0) {
             self.shared().disk.remove(&found.path).map_err(OpenError::io(&found.path))?;
         }
@@ -482,6 +570,7 @@ fn step(walk: &mut Walk<'_>, id: u32) -> Result<Step, StorageError> {
                 effects: Box::new(effects),
                 whole,
                 sequence: group.sequence,
+                fork: group.fork,
                 start: group.start,
                 end: group.end,
             }
@@ -527,6 +616,26 @@ fn run_entries(shared: &Shared, run: &Run) -> Result<Vec<Entry>, StorageError> {
 }
 
 fn fill(run: &Run, segment: &Segment, entries: &mut [Entry]) -> Result<(), StorageError> {
+    each_arrival(run.segment, segment, &mut |arrival| {
+        let at = arrival.outline.height.0.checked_sub(run.first.0).and_then(|at| usize::try_from(at).ok());
+        let Some(at) = at.filter(|at| *at < entries.len()) else { return };
+        entries[at] = arrival.entry();
+        if let Some(before) = at.checked_sub(1).and_then(|before| entries.get_mut(before))
+            && before.place.is_none()
+        {
+            before.hash = arrival.outline.parent;
+        }
+    })
+}
+
+fn arrivals(id: u32, segment: &Segment) -> Result<Vec<Arrival>, StorageError> {
+    let mut arrivals = Vec::new();
+    each_arrival(id, segment, &mut |arrival| arrivals.push(arrival))?;
+    Ok(arrivals)
+}
+
+/// All good blocks of a segment, in order.
+fn each_arrival(id: u32, segment: &Segment, take: &mut dyn FnMut(Arrival)) -> Result<(), StorageError> {
     let mut walk = Walk::new(segment, HEADER)?;
     loop {
         match walk.next_group()? {
@@ -537,16 +646,7 @@ fn fill(run: &Run, segment: &Segment, entries: &mut [Entry]) -> Result<(), Stora
                 }
             }
             Next::Group(group) => {
-                for arrival in group.records.iter().filter_map(|record| effects::arrival(run.segment, record)) {
-                    let at = arrival.outline.height.0.checked_sub(run.first.0).and_then(|at| usize::try_from(at).ok());
-                    let Some(at) = at.filter(|at| *at < entries.len()) else { continue };
-                    entries[at] = arrival.entry();
-                    if let Some(before) = at.checked_sub(1).and_then(|before| entries.get_mut(before))
-                        && before.place.is_none()
-                    {
-                        before.hash = arrival.outline.parent;
-                    }
-                }
+                group.records.iter().filter_map(|record| effects::arrival(id, record)).for_each(&mut *take);
             }
         }
     }

@@ -24,7 +24,11 @@
 //! | 8 | 4 | bytes of all records |
 //! | 12 | 4 | number of records |
 //! | 16 | 8 | sequence number: over all log segments each group has the next |
-//! | 24 | 4 | CRC-32 of the bytes before |
+//! | 24 | 8 | height of the block above which the best chain changes; all ones if it does not |
+//! | 32 | 4 | CRC-32 of the bytes before |
+//!
+//! The height is there for the day when the records are broken: then nothing above it is certain until a later group
+//! names a block above it by its hash, and everything below is.
 //!
 //! A record:
 //!
@@ -47,6 +51,7 @@ use super::codec::{Input, seeded_crc};
 use super::disk::{self, Disk, DiskFile};
 use super::error::{damaged, from_disk};
 use super::record::Kind;
+use crate::ledger::block::Height;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::StorageError;
 
@@ -57,7 +62,13 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const HEADER: u64 = 128;
 
 /// Bytes of a group's header.
-pub(super) const GROUP_HEADER: usize = 28;
+pub(super) const GROUP_HEADER: usize = 36;
+
+/// Bytes of a group's header that its checksum covers.
+const GROUP_CHECKED: usize = GROUP_HEADER - 4;
+
+/// In a group's header: the best chain does not change.
+const NO_FORK: u64 = u64::MAX;
 
 /// Bytes of a record before its payload.
 pub(super) const RECORD_HEADER: usize = 9;
@@ -293,15 +304,17 @@ impl GroupBuilder {
         Ok((self.base as u32 + start as u32, len as u32))
     }
 
-    /// The bytes to write, under the group's number.
-    pub(super) fn finish(mut self, sequence: u64) -> Vec<u8> {
+    /// The bytes to write, under the group's number. `fork` is above which block the best chain changes.
+    pub(super) fn finish(mut self, sequence: u64, fork: Option<Height>) -> Vec<u8> {
         let payload = (self.bytes.len() - GROUP_HEADER) as u32;
         self.bytes[..8].copy_from_slice(&self.salt.to_le_bytes());
         self.bytes[8..12].copy_from_slice(&payload.to_le_bytes());
         self.bytes[12..16].copy_from_slice(&self.records.to_le_bytes());
         self.bytes[16..24].copy_from_slice(&sequence.to_le_bytes());
-        let crc = crc32fast::hash(&self.bytes[..24]);
-        self.bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+        let fork = fork.map_or(NO_FORK, |fork| fork.0);
+        self.bytes[24..GROUP_CHECKED].copy_from_slice(&fork.to_le_bytes());
+        let crc = crc32fast::hash(&self.bytes[..GROUP_CHECKED]);
+        self.bytes[GROUP_CHECKED..GROUP_HEADER].copy_from_slice(&crc.to_le_bytes());
         self.bytes
     }
 }
@@ -313,14 +326,16 @@ struct GroupHeader {
     payload: u32,
     records: u32,
     sequence: u64,
+    fork: u64,
 }
 
 impl GroupHeader {
     fn parse(bytes: &[u8], salt: u64) -> Option<Self> {
         let mut input = Input::new(bytes);
-        let (marker, payload, records, sequence) = (input.u64()?, input.u32()?, input.u32()?, input.u64()?);
-        let good = marker == salt && input.u32()? == crc32fast::hash(bytes.get(..24)?);
-        good.then_some(Self { payload, records, sequence })
+        let (marker, payload, records) = (input.u64()?, input.u32()?, input.u32()?);
+        let (sequence, fork) = (input.u64()?, input.u64()?);
+        let good = marker == salt && input.u32()? == crc32fast::hash(bytes.get(..GROUP_CHECKED)?);
+        good.then_some(Self { payload, records, sequence, fork })
     }
 }
 
@@ -338,6 +353,8 @@ pub(super) struct RecordAt<'a> {
 #[derive(Debug)]
 pub(super) struct Group<'a> {
     pub(super) sequence: u64,
+    /// Above which block the best chain changes, if it does.
+    pub(super) fork: Option<Height>,
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) records: Vec<RecordAt<'a>>,
@@ -401,8 +418,21 @@ impl<'s> Walk<'s> {
         self.at = end;
         let segment = self.segment;
         let payload = self.bytes(body, header.payload as usize)?;
-        let (records, broken) = split(segment, payload, body, header.records);
-        Ok(Next::Group(Group { sequence: header.sequence, start, end, records, broken }))
+        let (records, broken) = split(segment, payload, body, Some(header.records));
+        let fork = (header.fork != NO_FORK).then_some(Height(header.fork));
+        Ok(Next::Group(Group { sequence: header.sequence, fork, start, end, records, broken }))
+    }
+
+    /// After a broken header: the group that stood from there to the next one, under this number. It is whole if its
+    /// records follow each other up to the end.
+    pub(super) fn headless(&mut self, start: u64, end: u64, sequence: u64) -> Result<Group<'_>, StorageError> {
+        let segment = self.segment;
+        let body = start.saturating_add(GROUP_HEADER as u64).min(end);
+        // The cast is safe: the part is within the file, and a segment is rolled long before 2^31 bytes.
+        let payload = self.bytes(body, (end - body) as usize)?;
+        let (records, broken) = split(segment, payload, body, None);
+        let broken = broken || records.is_empty();
+        Ok(Group { sequence, fork: None, start, end, records, broken })
     }
 
     /// After [`Next::Broken`]: goes to the next place where a group begins whose number is at least `sequence`; `false` if
@@ -457,11 +487,11 @@ impl<'s> Walk<'s> {
     }
 }
 
-/// The good records of a group, and whether any is missing.
-fn split<'a>(segment: &Segment, payload: &'a [u8], base: u64, wanted: u32) -> (Vec<RecordAt<'a>>, bool) {
+/// The good records of a group, and whether any is missing. Without a number of records they go on to the end.
+fn split<'a>(segment: &Segment, payload: &'a [u8], base: u64, wanted: Option<u32>) -> (Vec<RecordAt<'a>>, bool) {
     let mut records = Vec::new();
     let (mut at, mut seen) = (0, 0);
-    while seen < wanted {
+    while wanted.map_or(at < payload.len(), |wanted| seen < wanted) {
         let Some(length) = payload.get(at + 4..at + 8).and_then(|bytes| Input::new(bytes).u32()) else { break };
         let rest = &payload[at..];
         if let Some((kind, len)) = segment.parse_record(rest) {
@@ -473,7 +503,7 @@ fn split<'a>(segment: &Segment, payload: &'a [u8], base: u64, wanted: u32) -> (V
         seen += 1;
         at = at.saturating_add(RECORD_HEADER + length as usize);
     }
-    let broken = records.len() != wanted as usize || at != payload.len();
+    let broken = records.len() != seen as usize || wanted.is_some_and(|wanted| seen != wanted) || at != payload.len();
     (records, broken)
 }
 

@@ -103,7 +103,7 @@ impl Staging {
             let entry = Entry { hash: block.hash(), place: Place { segment: number, offset, len } };
             entries.extend_from_slice(&entry.to_bytes(place));
         }
-        let bytes = group.finish(part.groups + 1);
+        let bytes = group.finish(part.groups + 1, None);
         let failed = |error: std::io::Error| from_disk("staging a branch", &error);
         part.segment.file.write_all_at(&bytes, part.end).map_err(failed)?;
         self.places.write_all_at(&entries, self.count * ENTRY as u64).map_err(failed)?;

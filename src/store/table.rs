@@ -337,16 +337,6 @@ impl Tables {
         Ok(pairs)
     }
 
-    /// All pairs of a table, sorted; for tests that compare tables.
-    #[cfg(test)]
-    pub(super) fn all(&self, table: Table) -> Vec<Pair> {
-        let mut pairs: BTreeSet<Pair> = self.read(table).active.clone();
-        pairs.extend(self.read(table).frozen.iter().flat_map(|frozen| frozen.pairs.clone()));
-        let runs = Arc::clone(&self.read(table).runs);
-        pairs.extend(runs.iter().flat_map(|run| RunReader::new(run).map(|pair| pair.expect("a good run"))));
-        pairs.into_iter().collect()
-    }
-
     fn path(&self, id: u64) -> PathBuf {
         self.dir.join(name(id))
     }

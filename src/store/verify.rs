@@ -407,9 +407,19 @@ impl Verifier<'_> {
 
     // ---- What is derived.
 
-    fn index(&self, found: &[FoundSegment]) -> Index {
+    fn index(&mut self, found: &[FoundSegment]) -> Index {
         let index_dir = checkpoint::dir(self.dir);
         let Ok(checkpoint) = Checkpoint::read(&**self.disk, &index_dir) else { return Index::Behind };
+        if checkpoint.sequence >= self.expected {
+            let (id, offset) = (checkpoint.segment, checkpoint.offset);
+            let there = found.iter().find(|found| found.id == id).map_or(0, |found| found.bytes);
+            self.damage(
+                id,
+                there,
+                offset.saturating_sub(there),
+                "the log ends before the place that the checkpoint names",
+            );
+        }
         let covers = found.iter().any(|found| found.id == checkpoint.segment && found.bytes == checkpoint.offset);
         if !covers || checkpoint.sequence + 1 != self.expected {
             return Index::Behind;

@@ -119,10 +119,16 @@ fn change_header(path: &Path, at: usize, field: &[u8]) {
     fs::write(path, bytes).expect("writes");
 }
 
+/// Makes a segment somebody else's.
+type Change = fn(&Path);
+
+/// What is said of it then.
+type Refusal = fn(std::path::PathBuf) -> OpenError;
+
 #[test]
 fn segments_that_are_not_ours_are_refused() {
     let wanted = genesis::tip().hash;
-    let change: [(fn(&Path), fn(std::path::PathBuf) -> OpenError); 3] = [
+    let change: [(Change, Refusal); 3] = [
         (|path| change_header(path, 8, &9u32.to_le_bytes()), |path| OpenError::Newer { path, found: 9, known: 1 }),
         (
             |path| change_header(path, 24, &[7; 32]),

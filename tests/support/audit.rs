@@ -8,39 +8,52 @@ use super::tutorial;
 /// A chain in which everything fits, and how often it holds each entry.
 pub struct Audit {
     counts: HashMap<String, u64>,
-    tip: (u64, String),
+    /// Number of blocks so far.
+    blocks: usize,
+    /// Hash of the last one.
+    last: String,
 }
 
 impl Audit {
     /// Verifies the text of a whole chain: indexes without a gap, hashes, roots, entries that are texts. Panics with the
     /// block that does not fit.
     pub fn of(text: &str) -> Self {
+        let mut audit = Self { counts: HashMap::new(), blocks: 0, last: "0".repeat(64) };
+        audit.extend(text);
+        assert!(audit.blocks > 0, "a chain has its genesis");
+        audit
+    }
+
+    /// Verifies the text of what follows.
+    pub fn extend(&mut self, text: &str) {
         let chain = Js::parse(text).expect("a chain is JSON");
-        let blocks = chain.elements().expect("a chain is an array");
-        let mut counts = HashMap::new();
-        let mut previous = "0".repeat(64);
-        for (place, block) in blocks.iter().enumerate() {
+        for block in chain.elements().expect("a chain is an array") {
+            let place = self.blocks;
             let header = block.get("header").unwrap_or_else(|| panic!("block {place} has a header"));
             let field = |name| header.get(name).unwrap_or_else(|| panic!("block {place} has {name}"));
             assert_eq!(field("index").integer(), Some(place as u64), "the index of block {place}");
-            assert_eq!(field("previousHash").text(), Some(previous.as_str()), "the parent of block {place}");
+            assert_eq!(field("previousHash").text(), Some(self.last.as_str()), "the parent of block {place}");
             let body = block.get("body").and_then(Js::elements).unwrap_or_else(|| panic!("block {place} has a body"));
             assert!(!body.is_empty(), "block {place} has an entry");
             let root = tutorial::merkle_root(body);
             assert_eq!(field("merkleRoot").text(), Some(root.as_str()), "the root of block {place}");
             for entry in body {
                 let entry = entry.text().unwrap_or_else(|| panic!("an entry of block {place} is a text"));
-                *counts.entry(entry.to_owned()).or_default() += 1;
+                *self.counts.entry(entry.to_owned()).or_default() += 1;
             }
-            previous = tutorial::hash(block);
+            self.last = tutorial::hash(block);
+            self.blocks += 1;
         }
-        let height = blocks.len().checked_sub(1).expect("a chain has its genesis");
-        Self { counts, tip: (height as u64, previous) }
+    }
+
+    /// Number of blocks so far, which is the index of the next one.
+    pub fn blocks(&self) -> usize {
+        self.blocks
     }
 
     /// Index and hash of the last block.
     pub fn tip(&self) -> (u64, String) {
-        self.tip.clone()
+        (self.blocks as u64 - 1, self.last.clone())
     }
 
     /// How often an entry stands in the chain.

@@ -123,3 +123,21 @@ impl Shared {
         }
     }
 }
+
+/// Mines so many blocks of one entry each, as fast as many connections at once can; returns the entries.
+pub fn fill(port: u16, name: &str, blocks: usize) -> Vec<String> {
+    const CONNECTIONS: usize = 64;
+    let entries: Vec<String> = (0..blocks).map(|number| format!("{name} {number}")).collect();
+    thread::scope(|scope| {
+        for share in entries.chunks(blocks.div_ceil(CONNECTIONS).max(1)) {
+            scope.spawn(move || {
+                let mut connection = Connection::open(port).expect("the node listens");
+                for entry in share {
+                    let request = Request::post_json("/mineBlock", &format!(r#"{{"data":["{entry}"]}}"#));
+                    let _ = connection.send(&request).expect("an answer").expect(200);
+                }
+            });
+        }
+    });
+    entries
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_http::ws::{CloseCode, CloseReason};
-use rand::RngExt;
 use tracing::{debug, info, warn};
 
 use super::{PeerManager, Refusal, Register, TICK};
@@ -44,7 +43,7 @@ impl PeerManager {
         };
         let id = self.next_link;
         self.next_link += 1;
-        let nonce = Nonce(self.rng.random());
+        let nonce = Nonce(id);
         let tip = self.view().tip();
         let hello = Hello {
             protocol: PROTOCOL,
@@ -173,6 +172,10 @@ impl PeerManager {
                 info!(link = id, node = %hello.node, tip = %hello.tip, agent = hello.agent, "native peer");
             }
             Introduction::Again | Introduction::Oneself => return,
+        }
+        if self.book.origin_of(hello.node) == Origin::Trusted {
+            // A node that the operator named, whoever dialled this time.
+            self.sync.set_origin(id, Origin::Trusted);
         }
         if let Some(link) = self.links.get(id) {
             let _ = link.handle.send(Out::Ping);
