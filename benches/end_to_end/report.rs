@@ -13,6 +13,9 @@ pub enum Bound {
 
 use Bound::{AtLeast, AtMost};
 
+/// A curve: its name, its colour, its figure.
+type Curve = (&'static str, &'static str, fn(&Growth) -> f64);
+
 struct Line {
     work: String,
     unit: &'static str,
@@ -118,7 +121,7 @@ impl Report {
             let exponent = log(*blocks).round();
             let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\">10^{exponent}</text>", x(*blocks) - 10.0, bottom + 18.0);
         }
-        let curves: [(&str, &str, fn(&Growth) -> f64); 2] =
+        let curves: [Curve; 2] =
             [("latency", "#1565c0", |growth| growth.latency), ("processor time", "#2e7d32", |growth| growth.processor)];
         for (name, colour, cost) in curves {
             let points: Vec<(f64, f64)> =
