@@ -99,12 +99,14 @@ pub fn mine(first: u64) -> impl FnMut(&mut Vec<u8>) {
 /// Groups in a log and their bytes, by the format at the head of the store's segments.
 fn groups(dir: &Path) -> (usize, usize) {
     const HEADER: usize = 128;
-    const GROUP_HEADER: usize = 28;
+    const GROUP_HEADER: usize = 36;
     let (mut groups, mut bytes) = (0, 0);
     for segment in std::fs::read_dir(dir.join("log")).expect("a log") {
         let text = std::fs::read(segment.expect("a segment").path()).expect("readable");
         let mut at = HEADER;
         while let Some(length) = text.get(at + 8..at + 12).and_then(|length| length.try_into().ok()) {
+            // Each group begins with the salt of its segment: a changed format must not pass for a figure.
+            assert_eq!(text[at..at + 8], text[16..24], "the log's format is not the one that is read here");
             at += GROUP_HEADER + u32::from_le_bytes(length) as usize;
             groups += 1;
         }
