@@ -1,27 +1,22 @@
 //! The command line: what can be typed, and what each command does with the rest of the crate.
 //!
-//! stdout is data, stderr is talk. Exit codes: 0 ok, 1 failure, 2 usage, 3 verification failed, 4 not reachable.
+//! stdout is data, stderr is talk; exit codes are in [`exit`](crate::exit).
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::client;
+use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
+use crate::exit::{FAILURE, Failure, USAGE, in_system};
 use crate::node::Node;
 use crate::signals::Signals;
-
-/// Something went wrong.
-pub const FAILURE: u8 = 1;
-/// The command was typed wrongly, or a setting cannot be used.
-pub const USAGE: u8 = 2;
-/// No node answers.
-pub const UNREACHABLE: u8 = 4;
 
 /// One small blockchain node: a shared, durable, tamper-evident log of text entries.
 #[derive(Debug, Parser)]
@@ -76,6 +71,53 @@ enum Command {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Print the banned addresses as JSON
+    Bans {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Refuse links from an address, and end those there are
+    Ban {
+        /// A network address like 10.0.0.7
+        address: String,
+        /// For how long; a day without
+        #[arg(long)]
+        seconds: Option<u64>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Forget a ban, and what led to it
+    Unban {
+        /// A network address like 10.0.0.7
+        address: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print the branches off the best chain as JSON
+    Forks {
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Take a kept branch over, whatever it undoes
+    Adopt {
+        /// Hash of the branch's last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Mine another node's side blocks again, for a node that is gone for good
+    Requeue {
+        /// Hash of the last block, as `forks` prints it
+        hash: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Judge everything in a data folder again, from the first byte; exit with 3 if something is not what was written
+    Verify {
+        /// The folder
+        #[arg(long, value_name = "DIR", default_value = "dolmen-data")]
+        data_dir: PathBuf,
+    },
     /// Exit with 0 if a node is ready, for container health checks
     Health {
         #[command(flatten)]
@@ -88,6 +130,9 @@ struct ClientArgs {
     /// The node to talk to
     #[arg(long, env = "DOLMEN_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
+    /// The file with the node's token, if it wants one
+    #[arg(long, env = "DOLMEN_API_TOKEN_FILE", value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +149,12 @@ struct NodeArgs {
     /// A peer to link with, like ws://host:6005; can be repeated [env: DOLMEN_PEERS]
     #[arg(long = "peer", value_name = "URL")]
     peers: Vec<String>,
+    /// A host name that HTTP answers to, besides addresses and localhost; can be repeated [env: DOLMEN_ALLOWED_HOSTS]
+    #[arg(long = "allowed-host", value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// A file with a token that requests must show which change something [env: DOLMEN_API_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
     /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
     #[arg(long, value_name = "BLOCKS")]
     max_reorg: Option<u64>,
@@ -149,12 +200,21 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Node(args) => node(args),
         Command::Devnet(args) => devnet(args),
-        Command::Mine { entries, client } => client::mine(&client.url, &entries),
-        Command::Blocks { block, from, limit, client } => client::blocks(&client.url, block.as_deref(), from, limit),
-        Command::Peers { client } => client::get(&client.url, "/peers"),
-        Command::AddPeers { peers, client } => client::add_peers(&client.url, &peers),
-        Command::Status { client } => client::get(&client.url, "/status"),
-        Command::Health { client } => client::health(&client.url),
+        Command::Mine { entries, client } => with_client(&client, |client| client.mine(&entries)),
+        Command::Blocks { block, from, limit, client } => {
+            with_client(&client, |client| client.blocks(block.as_deref(), from, limit))
+        }
+        Command::Peers { client } => with_client(&client, |client| client.get("/peers")),
+        Command::AddPeers { peers, client } => with_client(&client, |client| client.add_peers(&peers)),
+        Command::Status { client } => with_client(&client, |client| client.get("/status")),
+        Command::Bans { client } => with_client(&client, |client| client.get("/bans")),
+        Command::Ban { address, seconds, client } => with_client(&client, |client| client.ban(&address, seconds)),
+        Command::Unban { address, client } => with_client(&client, |client| client.unban(&address)),
+        Command::Forks { client } => with_client(&client, |client| client.get("/forks")),
+        Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
+        Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
+        Command::Verify { data_dir } => crate::verify::run(&data_dir),
+        Command::Health { client } => with_client(&client, Client::health),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,24 +225,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Why a command ends with another code than 0.
-#[derive(Debug)]
-pub struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    /// A failure with its exit code and a sentence.
-    pub fn new(code: u8, message: impl ToString) -> Self {
-        Self { code, message: message.to_string() }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::new(USAGE, error)
-    }
+fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
+    let token = args.api_token_file.as_deref().map(read_token).transpose()?;
+    work(&Client::new(&args.url, token))
 }
 
 fn node(args: NodeArgs) -> Result<(), Failure> {
@@ -217,6 +262,8 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
         p2p: args.p2p,
         data_dir: args.data_dir,
         peers: (!args.peers.is_empty()).then_some(args.peers),
+        allowed_hosts: (!args.allowed_hosts.is_empty()).then_some(args.allowed_hosts),
+        api_token_file: args.api_token_file,
         max_reorg: args.max_reorg,
         log: args.log.log,
         log_format: args.log.log_format,
@@ -224,13 +271,33 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
     let file = match &args.config {
         None => Layer::default(),
         Some(path) => {
-            let name = path.display().to_string();
+            let path_name = path.display().to_string();
             let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: name.clone(), why: error.to_string() })?;
-            config::parse_file(&name, &text)?
+                .map_err(|error| ConfigError::File { path: path_name.clone(), why: error.to_string() })?;
+            config::parse_file(&path_name, &text)?
         }
     };
-    Ok(Config::from_layers(flags, environment()?, file)?)
+    let environment = environment()?;
+    let token_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.api_token_file.clone());
+    let mut config = Config::from_layers(flags, environment, file)?;
+    config.api_token = token_file.as_deref().map(read_token).transpose()?;
+    config.allowed_hosts.extend(own_host_name());
+    Ok(config)
+}
+
+/// The token in a file.
+fn read_token(path: &Path) -> Result<Arc<str>, ConfigError> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => config::parse_token(&name, &text),
+        Err(error) => Err(ConfigError::Token { path: name, why: error.to_string() }),
+    }
+}
+
+/// What this machine calls itself, as far as it says.
+fn own_host_name() -> Option<String> {
+    let name = gethostname::gethostname().into_string().ok()?.to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
 }
 
 fn environment() -> Result<Layer, ConfigError> {
@@ -262,11 +329,6 @@ fn devnet(args: DevnetArgs) -> Result<(), Failure> {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-}
-
-/// Runs a future in an actix system.
-pub fn in_system<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    actix_web::rt::System::new().block_on(work)
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {

@@ -1,13 +1,15 @@
 //! Client commands: HTTP to a running node. Answers go to stdout as they come, errors become a sentence and an exit code.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use awc::http::StatusCode;
+use awc::error::SendRequestError;
+use awc::http::{Method, StatusCode};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::cli::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
+use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
 
 /// How long a node may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -15,81 +17,127 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// Bytes of a problem that are read.
 const MAX_PROBLEM: usize = 64 * 1024;
 
-/// Prints what a route answers.
-///
-/// # Errors
-/// The node cannot be reached, or answers with a problem.
-pub fn get(url: &str, path: &str) -> Result<(), Failure> {
-    in_system(async { print(request(url, awc::http::Method::GET, path, None).await?).await })
+/// A running node, and how to talk to it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    url: String,
+    token: Option<Arc<str>>,
 }
 
-/// Mines entries into one block and prints it.
-///
-/// # Errors
-/// The node cannot be reached, or refuses the entries.
-pub fn mine(url: &str, entries: &[String]) -> Result<(), Failure> {
-    post(url, "/mineBlock", &json!({ "data": entries }))
-}
-
-/// Links a node with peers and prints the rows.
-///
-/// # Errors
-/// The node cannot be reached, or refuses an address.
-pub fn add_peers(url: &str, peers: &[String]) -> Result<(), Failure> {
-    post(url, "/addPeers", &json!({ "peers": peers }))
-}
-
-/// Prints blocks.
-///
-/// # Errors
-/// The node cannot be reached, or has no such block.
-pub fn blocks(url: &str, block: Option<&str>, from: Option<u64>, limit: Option<u64>) -> Result<(), Failure> {
-    let path = match block {
-        Some(block) => format!("/blocks/{block}"),
-        None => {
-            let part = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
-            let parts: Vec<String> = [part("from", from), part("limit", limit)].into_iter().flatten().collect();
-            format!("/blocks?{}", parts.join("&"))
-        }
-    };
-    get(url, &path)
-}
-
-/// Succeeds if the node is ready.
-///
-/// # Errors
-/// The node cannot be reached, or says why it is not ready.
-pub fn health(url: &str) -> Result<(), Failure> {
-    in_system(async { request(url, awc::http::Method::GET, "/readyz", None).await.map(|_| ()) })
-}
-
-fn post(url: &str, path: &str, body: &Value) -> Result<(), Failure> {
-    in_system(async { print(request(url, awc::http::Method::POST, path, Some(body)).await?).await })
-}
-
-/// Sends a request and answers with the response if it is a success.
-async fn request(
-    url: &str,
-    method: awc::http::Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Result<awc::ClientResponse, Failure> {
-    let address = format!("{}{path}", url.trim_end_matches('/'));
-    let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
-    let request = client.request(method, &address);
-    let sent = match body {
-        Some(body) => request.send_json(body).await,
-        None => request.send().await,
-    };
-    let mut response = sent.map_err(|error| match error {
-        awc::error::SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {url}: {error}")),
-        error => Failure::new(UNREACHABLE, format!("no node answers at {url}: {error}")),
-    })?;
-    if response.status().is_success() {
-        return Ok(response);
+impl Client {
+    /// A node at this address, which may want a token.
+    #[must_use]
+    pub fn new(url: &str, token: Option<Arc<str>>) -> Self {
+        Self { url: url.trim_end_matches('/').to_owned(), token }
     }
-    let text = response.body().limit(MAX_PROBLEM).await.unwrap_or_default();
-    Err(Failure::new(FAILURE, sentence(response.status(), &text)))
+
+    /// Prints what a route answers.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or answers with a problem.
+    pub fn get(&self, path: &str) -> Result<(), Failure> {
+        in_system(async { print(self.request(Method::GET, path, None).await?).await })
+    }
+
+    /// Mines entries into one block and prints it.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or refuses the entries.
+    pub fn mine(&self, entries: &[String]) -> Result<(), Failure> {
+        self.post("/mineBlock", &json!({ "data": entries }))
+    }
+
+    /// Links a node with peers and prints the rows.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or refuses an address.
+    pub fn add_peers(&self, peers: &[String]) -> Result<(), Failure> {
+        self.post("/addPeers", &json!({ "peers": peers }))
+    }
+
+    /// Has a node take a kept branch over and prints what changed.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or keeps no such branch.
+    pub fn adopt(&self, hash: &str) -> Result<(), Failure> {
+        self.post(&format!("/forks/{hash}/adopt"), &json!({}))
+    }
+
+    /// Has a node mine another node's side blocks again and prints the receipts.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or keeps no such block.
+    pub fn requeue(&self, hash: &str) -> Result<(), Failure> {
+        self.post(&format!("/forks/{hash}/requeue"), &json!({}))
+    }
+
+    /// Has a node refuse links from an address and prints until when.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or it is no address.
+    pub fn ban(&self, address: &str, seconds: Option<u64>) -> Result<(), Failure> {
+        self.post("/bans", &json!({ "address": address, "seconds": seconds }))
+    }
+
+    /// Has a node forget a ban.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or knows nothing against the address.
+    pub fn unban(&self, address: &str) -> Result<(), Failure> {
+        let path = format!("/bans/{address}");
+        in_system(async { self.request(Method::DELETE, &path, None).await.map(drop) })
+    }
+
+    /// Prints blocks.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or has no such block.
+    pub fn blocks(&self, block: Option<&str>, from: Option<u64>, limit: Option<u64>) -> Result<(), Failure> {
+        let path = match block {
+            Some(block) => format!("/blocks/{block}"),
+            None => {
+                let part = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
+                let parts: Vec<String> = [part("from", from), part("limit", limit)].into_iter().flatten().collect();
+                format!("/blocks?{}", parts.join("&"))
+            }
+        };
+        self.get(&path)
+    }
+
+    /// Succeeds if the node is ready.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or says why it is not ready.
+    pub fn health(&self) -> Result<(), Failure> {
+        in_system(async { self.request(Method::GET, "/readyz", None).await.map(drop) })
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<(), Failure> {
+        in_system(async { print(self.request(Method::POST, path, Some(body)).await?).await })
+    }
+
+    /// Sends a request and answers with the response if it is a success.
+    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<awc::ClientResponse, Failure> {
+        let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        let mut request = client.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let sent = match body {
+            Some(body) => request.send_json(body).await,
+            None => request.send().await,
+        };
+        let mut response = sent.map_err(|error| match error {
+            SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            SendRequestError::Http(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            error => Failure::new(UNREACHABLE, format!("no node answers at {}: {error}", self.url)),
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let text = response.body().limit(MAX_PROBLEM).await.unwrap_or_default();
+        Err(Failure::new(FAILURE, sentence(response.status(), &text)))
+    }
 }
 
 /// What an error's answer says.

@@ -9,6 +9,8 @@
 //! | `--p2p` | `DOLMEN_P2P`, `WS_PORT` | `p2p` | `127.0.0.1:6005` |
 //! | `--data-dir` | `DOLMEN_DATA_DIR` | `data_dir` | `dolmen-data` |
 //! | `--peer` (repeated) | `DOLMEN_PEERS` (commas) | `peers` | none |
+//! | `--allowed-host` (repeated) | `DOLMEN_ALLOWED_HOSTS` (commas) | `allowed_hosts` | none |
+//! | `--api-token-file` | `DOLMEN_API_TOKEN_FILE` | `api_token_file` | none |
 //! | `--max-reorg` | `DOLMEN_MAX_REORG` | `max_reorg` | 1000 |
 //! | `--log` | `DOLMEN_LOG` | `log` | `info` |
 //! | `--log-format` | `DOLMEN_LOG_FORMAT` | `log_format` | `auto` |
@@ -21,6 +23,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -61,6 +64,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Peers to link with.
     pub peers: Vec<PeerAddress>,
+    /// Host names that HTTP answers to, besides addresses and `localhost`.
+    pub allowed_hosts: Vec<String>,
+    /// What a request that changes something must show; nothing if `None`.
+    pub api_token: Option<Arc<str>>,
     /// Blocks that a stranger's branch may undo.
     pub max_reorg: u64,
     /// Which log lines are written, as `level` or `module=level,…`.
@@ -76,6 +83,8 @@ impl Default for Config {
             p2p: SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_P2P_PORT)),
             data_dir: PathBuf::from("dolmen-data"),
             peers: Vec::new(),
+            allowed_hosts: Vec::new(),
+            api_token: None,
             max_reorg: DEFAULT_MAX_REORG,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
@@ -110,6 +119,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// The token's file cannot be read, or holds no token.
+    #[error("the token file {path}: {why}")]
+    Token {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two settings that cannot both hold.
     #[error("{one} and {other} contradict each other: {why}")]
     Contradiction {
@@ -134,6 +151,10 @@ pub struct Layer {
     pub data_dir: Option<PathBuf>,
     /// See [`Config::peers`].
     pub peers: Option<Vec<String>>,
+    /// See [`Config::allowed_hosts`].
+    pub allowed_hosts: Option<Vec<String>>,
+    /// File with [`Config::api_token`].
+    pub api_token_file: Option<PathBuf>,
     /// See [`Config::max_reorg`].
     pub max_reorg: Option<u64>,
     /// See [`Config::log`].
@@ -160,11 +181,13 @@ impl Source {
     }
 }
 
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 9] = [
     "DOLMEN_HTTP",
     "DOLMEN_P2P",
     "DOLMEN_DATA_DIR",
     "DOLMEN_PEERS",
+    "DOLMEN_ALLOWED_HOSTS",
+    "DOLMEN_API_TOKEN_FILE",
     "DOLMEN_MAX_REORG",
     "DOLMEN_LOG",
     "DOLMEN_LOG_FORMAT",
@@ -198,8 +221,9 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
         http: with_port(text("DOLMEN_HTTP"), "DOLMEN_HTTP", text("PORT"), "PORT")?,
         p2p: with_port(text("DOLMEN_P2P"), "DOLMEN_P2P", text("WS_PORT"), "WS_PORT")?,
         data_dir: text("DOLMEN_DATA_DIR").map(PathBuf::from),
-        peers: text("DOLMEN_PEERS")
-            .map(|list| list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()),
+        peers: text("DOLMEN_PEERS").map(|list| items(&list)),
+        allowed_hosts: text("DOLMEN_ALLOWED_HOSTS").map(|list| items(&list)),
+        api_token_file: text("DOLMEN_API_TOKEN_FILE").map(PathBuf::from),
         max_reorg: text("DOLMEN_MAX_REORG").map(|text| number("DOLMEN_MAX_REORG", &text)).transpose()?,
         log: text("DOLMEN_LOG"),
         log_format: text("DOLMEN_LOG_FORMAT")
@@ -211,6 +235,11 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
             })
             .transpose()?,
     })
+}
+
+/// The items of a list with commas.
+fn items(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// An address, and the tutorial's variable for its port.
@@ -249,6 +278,25 @@ fn socket_address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     }
     let mut addresses = text.to_socket_addrs().map_err(|error| bad(format!(" ({error})")))?;
     addresses.next().ok_or_else(|| bad(String::new()))
+}
+
+/// Characters of a token at least: shorter ones can be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// The token in a file's text.
+///
+/// # Errors
+/// It is too short, or cannot stand in a header.
+pub fn parse_token(path: &str, text: &str) -> Result<Arc<str>, ConfigError> {
+    let token = text.trim();
+    let visible = token.bytes().all(|c| c.is_ascii_graphic());
+    if token.len() >= MIN_TOKEN && visible {
+        return Ok(token.into());
+    }
+    Err(ConfigError::Token {
+        path: path.to_owned(),
+        why: format!("a token has at least {MIN_TOKEN} visible ASCII characters and no spaces"),
+    })
 }
 
 impl Config {
@@ -296,6 +344,11 @@ impl Config {
             p2p,
             data_dir: layers.iter().find_map(|(_, layer)| layer.data_dir.clone()).unwrap_or(default.data_dir),
             peers,
+            allowed_hosts: layers
+                .iter()
+                .find_map(|(_, layer)| layer.allowed_hosts.clone())
+                .unwrap_or(default.allowed_hosts),
+            api_token: None,
             max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
             log: layers.iter().find_map(|(_, layer)| layer.log.clone()).unwrap_or(default.log),
             log_format: layers.iter().find_map(|(_, layer)| layer.log_format).unwrap_or(default.log_format),
@@ -371,6 +424,18 @@ mod tests {
         );
         let file = parse_file("node.toml", "htpp = 1").expect_err("unknown key").to_string();
         assert!(file.starts_with("the configuration file node.toml:") && file.contains("htpp"), "{file}");
+    }
+
+    #[test]
+    fn a_token_is_long_and_can_stand_in_a_header() {
+        assert_eq!(parse_token("t", " 0123456789abcdef\n").expect("a token").as_ref(), "0123456789abcdef");
+        for bad in ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdé0"] {
+            assert_eq!(
+                parse_token("t", bad).expect_err("no token").to_string(),
+                "the token file t: a token has at least 16 visible ASCII characters and no spaces",
+                "{bad:?}"
+            );
+        }
     }
 
     #[test]

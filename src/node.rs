@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -18,6 +19,7 @@ use crate::actors::peers::{self, PeerManager};
 use crate::actors::session::{Door, accept, keep_socket};
 use crate::config::Config;
 use crate::http;
+use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_INBOUND};
@@ -107,7 +109,13 @@ impl Node {
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
         let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
-        let http_server = serve_http(http_listener, app).map_err(|error| StartError::System(error.to_string()))?;
+        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
+        if guard.token.is_none() && !http_address.ip().is_loopback() {
+            warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
+                set --api-token-file, or listen on 127.0.0.1");
+        }
+        let http_server =
+            serve_http(http_listener, app, guard).map_err(|error| StartError::System(error.to_string()))?;
         let door = Door { manager: manager.clone(), stopwatch };
         let p2p_server = serve_peers(p2p_listener, door).map_err(|error| StartError::System(error.to_string()))?;
         let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
@@ -213,13 +221,19 @@ fn log_report(report: &OpenReport) {
     }
 }
 
-fn serve_http(listener: TcpListener, app: http::App) -> io::Result<Server> {
-    let server = HttpServer::new(move || App::new().app_data(web::Data::new(app.clone())).configure(http::routes))
-        .workers(HTTP_WORKERS)
-        .shutdown_timeout(GRACE_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run();
+fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result<Server> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(app.clone()))
+            .app_data(web::Data::new(guard.clone()))
+            .configure(http::routes)
+            .wrap(from_fn(http::guard::guard))
+    })
+    .workers(HTTP_WORKERS)
+    .shutdown_timeout(GRACE_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
     Ok(server)
 }
 

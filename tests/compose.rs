@@ -45,7 +45,6 @@ cp /stand-in/dolmen target/release/dolmen
 "#;
 
 #[test]
-#[ignore = "the node does not run yet"]
 fn a_cluster_from_nothing_loses_no_entry_while_its_nodes_are_killed() {
     let Some(compose) = engine() else {
         // Past the test runner, which keeps what a passing test prints to itself.
@@ -211,9 +210,9 @@ impl Cluster {
         let mut command = in_words(&self.compose);
         command.current_dir(env!("CARGO_MANIFEST_DIR"));
         command.args(["--file", "docker-compose.yml", "--project-name", &self.project]).args(arguments);
-        command.env("DOLMEN_IMAGE", self.image("node"));
+        command.env("NODE_IMAGE", self.image("node"));
         for (number, port) in (1..).zip(self.ports) {
-            command.env(format!("DOLMEN_PORT{number}"), port.to_string());
+            command.env(format!("NODE{number}_PORT"), port.to_string());
         }
         command
     }

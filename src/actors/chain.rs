@@ -17,9 +17,11 @@ use tracing::{error, info, warn};
 use super::clock::{self, Stopwatch};
 use super::peers::ChainChanged;
 use crate::ledger::chain::{Branch, ImportError, Origin};
-use crate::ledger::keeper::{Imported, Keeper, MineError, MineRequest, Mined, Staged, Update, Whereabouts as Place};
+use crate::ledger::keeper::{
+    Imported, Keeper, MineError, MineRequest, Mined, OperatorError, Staged, Update, Whereabouts as Place,
+};
 use crate::ledger::storage::{Storage, StorageError, SubmissionId};
-use crate::ledger::{SharedBlock, Tip};
+use crate::ledger::{BlockHash, SharedBlock, Tip};
 use crate::store::{Snapshot, Store};
 
 /// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
@@ -88,6 +90,16 @@ pub struct Whereabouts(pub SubmissionId);
 #[rtype(result = "Result<Vec<Branch>, StorageError>")]
 pub struct GetBranches;
 
+/// Make a kept branch the best chain, whatever it undoes.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Arc<Update>, OperatorError>")]
+pub struct AdoptBranch(pub BlockHash);
+
+/// Mine the entries of another node's side blocks again, up to this one.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Mined>, OperatorError>")]
+pub struct Requeue(pub BlockHash);
+
 /// Numbers for people.
 #[derive(Debug, Message)]
 #[rtype(result = "Stats")]
@@ -96,10 +108,14 @@ pub struct GetStats;
 /// Answer to [`GetStats`].
 #[derive(Clone, Debug, MessageResponse)]
 pub struct Stats {
+    /// The end of the best chain, of the same moment as the rest.
+    pub tip: Tip,
     /// Submissions that wait to be mined again.
     pub outbox: usize,
     /// Blocks kept off the best chain.
     pub side_blocks: usize,
+    /// Branches that wait for an operator.
+    pub parked: usize,
     /// Changes of the best chain in which blocks left, since the start.
     pub reorgs: u64,
     /// Why nothing more is written, if the store failed.
@@ -176,7 +192,7 @@ impl ChainActor {
     }
 
     /// Tells everybody of a change that has become durable.
-    fn publish(&mut self, update: Update, ctx: &mut Context<Self>) {
+    fn publish(&mut self, update: Update, ctx: &mut Context<Self>) -> Arc<Update> {
         self.failed = None;
         if update.depth() > 0 {
             self.reorgs += 1;
@@ -188,6 +204,7 @@ impl ChainActor {
             subscriber.do_send(ChainChanged(update.clone()));
         }
         self.schedule_remine(ctx);
+        update
     }
 
     fn schedule_remine(&mut self, ctx: &mut Context<Self>) {
@@ -208,7 +225,7 @@ impl ChainActor {
         match keeper.remine(clock::unix_time()) {
             Ok(Some(update)) => {
                 info!(submissions = waiting, tip = %update.new, "mined again after a reorg");
-                self.publish(update, ctx);
+                let _ = self.publish(update, ctx);
             }
             Ok(None) => {}
             Err(MineError::Storage(error)) => {
@@ -241,7 +258,7 @@ impl ChainActor {
             let _ = caller.map(|caller| caller.send(answer));
         }
         if let Some(update) = update {
-            self.publish(update, ctx);
+            let _ = self.publish(update, ctx);
         }
     }
 
@@ -276,7 +293,7 @@ impl ChainActor {
 
     fn imported(&mut self, outcome: &Result<Imported, ImportError>, ctx: &mut Context<Self>) {
         match outcome {
-            Ok(Imported::Changed(update)) => self.publish(update.clone(), ctx),
+            Ok(Imported::Changed(update)) => drop(self.publish(update.clone(), ctx)),
             Ok(Imported::Parked { depth }) => {
                 warn!(depth, "a longer branch was parked: it would undo too many blocks and comes from a stranger");
             }
@@ -413,13 +430,36 @@ impl Handler<GetBranches> for ChainActor {
     }
 }
 
+impl Handler<AdoptBranch> for ChainActor {
+    type Result = Result<Arc<Update>, OperatorError>;
+
+    fn handle(&mut self, AdoptBranch(hash): AdoptBranch, ctx: &mut Self::Context) -> Self::Result {
+        let update = self.keeper()?.adopt_side(&hash)?;
+        Ok(self.publish(update, ctx))
+    }
+}
+
+impl Handler<Requeue> for ChainActor {
+    type Result = Result<Vec<Mined>, OperatorError>;
+
+    fn handle(&mut self, Requeue(hash): Requeue, ctx: &mut Self::Context) -> Self::Result {
+        let (mined, update) = self.keeper()?.requeue(&hash, clock::unix_time())?;
+        if let Some(update) = update {
+            let _ = self.publish(update, ctx);
+        }
+        Ok(mined)
+    }
+}
+
 impl Handler<GetStats> for ChainActor {
     type Result = Stats;
 
     fn handle(&mut self, _: GetStats, _: &mut Self::Context) -> Stats {
         Stats {
+            tip: self.keeper.as_ref().map_or_else(crate::ledger::genesis::tip, Keeper::tip),
             outbox: self.keeper.as_ref().map_or(0, Keeper::outbox_len),
             side_blocks: self.keeper.as_ref().map_or(0, Keeper::side_blocks),
+            parked: self.keeper.as_ref().map_or(0, Keeper::parked),
             reorgs: self.reorgs,
             failed: self.failed.clone(),
         }

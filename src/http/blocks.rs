@@ -1,5 +1,6 @@
 //! `GET /blocks` and `GET /blocks/{index|hash|tip}`: the chain as the tutorial prints it, streamed from a snapshot.
 
+use actix_web::error::BlockingError;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
@@ -52,17 +53,21 @@ struct Cursor {
     ended: bool,
 }
 
-/// The text of the array, chunk by chunk: memory is that of a chunk, whatever the chain's length. A block that cannot be
-/// read breaks the stream off, so that nobody takes a part for the whole.
+/// The text of the array, chunk by chunk: memory is that of two chunks, whatever the chain's length, one that is being sent
+/// and the next. A block that cannot be read breaks the stream off, so that nobody takes a part for the whole.
 fn array(snapshot: Snapshot, from: u64, end: u64) -> impl Stream<Item = Result<Bytes, Problem>> {
     let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
-    stream::try_unfold(cursor, async |cursor| {
-        if cursor.ended {
-            return Ok(None);
-        }
-        let (chunk, cursor) = web::block(move || chunk(cursor)).await??;
-        Ok(Some((chunk, cursor)))
+    stream::try_unfold(Some(read(cursor)), async |reading| {
+        let Some(reading) = reading else { return Ok(None) };
+        let (chunk, cursor) = reading.await??;
+        let ahead = (!cursor.ended).then(|| read(cursor));
+        Ok(Some((chunk, ahead)))
     })
+}
+
+/// Begins at once to read the next chunk on another thread.
+fn read(cursor: Cursor) -> impl Future<Output = Result<Result<(Bytes, Cursor), Problem>, BlockingError>> {
+    web::block(move || chunk(cursor))
 }
 
 /// The next chunk of the array.

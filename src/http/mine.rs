@@ -1,17 +1,21 @@
 //! `POST /mineBlock` and `GET /receipts/{id}`: entries in, and where they are now.
 
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{HttpRequest, HttpResponse, web};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, MAX_REQUEST_BODY};
 use crate::actors::chain::{Mine, Whereabouts};
-use crate::ledger::keeper::{MineRequest, Whereabouts as Place};
+use crate::actors::peers::CountHolders;
+use crate::actors::replication::{Replication, replicated};
+use crate::ledger::keeper::{MineRequest, Mined, Whereabouts as Place};
 use crate::ledger::storage::SubmissionId;
-use crate::ledger::{BlockHash, json};
+use crate::ledger::{BlockHash, Tip, json};
 
 /// Characters of an idempotency key.
 const MAX_KEY: usize = 255;
@@ -21,18 +25,79 @@ struct Entries {
     data: Vec<String>,
 }
 
-/// Mines the entries into one block and answers with it once it is durable.
-pub async fn mine(app: web::Data<App>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
-    let Entries { data } = body_of(&request, &body, r#"{"data":["Hello"]}"#)?;
+/// What a caller wants to wait for.
+#[derive(Deserialize)]
+pub struct Patience {
+    wait: Option<String>,
+    timeout: Option<String>,
+}
+
+/// How long a caller waits for other nodes unless it says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest a caller may wait: a whole request has 30 s.
+const MAX_TIMEOUT: Duration = Duration::from_secs(25);
+
+impl Patience {
+    /// How many peers are to hold the block, and how long to wait for that.
+    fn parse(&self) -> Result<Option<(usize, Duration)>, Problem> {
+        let bad = || Problem::bad_request("wait for other nodes with ?wait=replicated:2&timeout=5s; at most 25s");
+        let timeout = match &self.timeout {
+            None => DEFAULT_TIMEOUT,
+            Some(text) => {
+                let (number, unit) = match text.strip_suffix("ms") {
+                    Some(number) => (number, 1),
+                    None => (text.strip_suffix('s').unwrap_or(text), 1000),
+                };
+                let digits = !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+                let number: u64 = number.parse().ok().filter(|_| digits).ok_or_else(bad)?;
+                Duration::from_millis(number.saturating_mul(unit))
+            }
+        };
+        if timeout > MAX_TIMEOUT {
+            return Err(bad());
+        }
+        let Some(wait) = &self.wait else {
+            return if self.timeout.is_none() { Ok(None) } else { Err(bad()) };
+        };
+        let peers = wait.strip_prefix("replicated:").ok_or_else(bad)?;
+        let digits = !peers.is_empty() && peers.bytes().all(|c| c.is_ascii_digit());
+        let peers = peers.parse().ok().filter(|_| digits).ok_or_else(bad)?;
+        Ok(Some((peers, timeout)))
+    }
+}
+
+/// Mines the entries into one block and answers with it once it is durable, and held by other nodes if the caller asks for
+/// that; 202 if time runs out first.
+pub async fn mine(
+    app: web::Data<App>,
+    request: HttpRequest,
+    patience: web::Query<Patience>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let patience = patience.parse()?;
+    let Entries { data } = body_of(body, r#"{"data":["Hello"]}"#)?;
     let key = idempotency_key(&request)?;
     let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
+    let replication = match patience {
+        None => Replication::Held,
+        Some((peers, timeout)) => replicated(&app.chain, &app.peers, mined.submission, peers, timeout).await,
+    };
+    let mut response = match replication {
+        Replication::Held => HttpResponse::Ok(),
+        Replication::TimedOut => HttpResponse::Accepted(),
+    };
+    Ok(acknowledged(&mut response, &mined))
+}
+
+fn acknowledged(response: &mut HttpResponseBuilder, mined: &Mined) -> HttpResponse {
     let receipt = receipt_id(&mined.submission);
-    Ok(HttpResponse::Ok()
+    response
         .content_type("application/json; charset=utf-8")
         .insert_header(("Location", format!("/receipts/{receipt}")))
         .insert_header(("Receipt-Id", receipt))
         .insert_header(("Block-Hash", mined.block.hash().to_string()))
-        .body(json::to_string(mined.block.block())))
+        .body(json::to_string(mined.block.block()))
 }
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
@@ -43,27 +108,27 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     }
 }
 
+/// A request's whole body, or why it could not be read.
+pub type Body = Result<web::Bytes, actix_web::Error>;
+
 /// A request's body as JSON of a type.
 ///
 /// # Errors
-/// 415 without the JSON media type, 400 for a body that does not fit, with an example of one that does.
-pub fn body_of<T: DeserializeOwned>(request: &HttpRequest, body: &[u8], example: &str) -> Result<T, Problem> {
-    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
-            415,
-            format!(
-                "the body must be sent as JSON: add the header Content-Type: application/json, and a body like {example}"
-            ),
-        ));
-    }
-    serde_json::from_slice(body)
+/// 413 for a body that is too large, 400 for one that does not fit, with an example of one that does.
+pub fn body_of<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem> {
+    let body = body.map_err(|error| match error.as_response_error().status_code() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(413, format!("the body has more than {MAX_REQUEST_BODY} bytes; send less at once"))
+        }
+        _ => Problem::bad_request(format!("the body could not be read: {error}")),
+    })?;
+    serde_json::from_slice(&body)
+        .map(|json::Object(fields)| fields)
         .map_err(|error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}")))
 }
 
 /// A receipt's id in text: the first block's hash, a dash, the place in its body.
-fn receipt_id(submission: &SubmissionId) -> String {
+pub(super) fn receipt_id(submission: &SubmissionId) -> String {
     format!("{}-{}", submission.block, submission.position)
 }
 
@@ -85,9 +150,13 @@ pub async fn receipt(app: web::Data<App>, id: web::Path<String>) -> Result<HttpR
     let place = app.chain.send(Whereabouts(submission)).await??.ok_or_else(unknown)?;
     let id = receipt_id(&submission);
     Ok(HttpResponse::Ok().json(match place {
-        Place::Included { block, height, position, depth } => json!({
-            "id": id, "status": "included", "block": block.to_string(), "index": height, "position": position, "depth": depth,
-        }),
+        Place::Included { block, height, position, depth } => {
+            let peers = app.peers.send(CountHolders(Tip { height, hash: block })).await?;
+            json!({
+                "id": id, "status": "included", "block": block.to_string(), "index": height, "position": position,
+                "depth": depth, "peers": peers,
+            })
+        }
         Place::Orphaned { block } => json!({ "id": id, "status": "orphaned", "block": block.to_string() }),
     }))
 }

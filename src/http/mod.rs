@@ -2,15 +2,22 @@
 //!
 //! Errors are `application/problem+json` ([`problem`]); a failed request changes nothing.
 
+pub mod bans;
 pub mod blocks;
 pub mod explorer;
+pub mod forks;
+pub mod guard;
 pub mod mine;
 pub mod peers;
 pub mod problem;
 pub mod status;
 
+use std::future::ready;
+
 use actix::Addr;
-use actix_web::web;
+use actix_web::guard::{Any, Get, Head};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{Route, web};
 
 use crate::actors::chain::ChainActor;
 use crate::actors::clock::Stopwatch;
@@ -38,27 +45,49 @@ pub struct App {
 pub fn routes(service: &mut web::ServiceConfig) {
     service
         .app_data(web::PayloadConfig::new(MAX_REQUEST_BODY))
-        .service(resource("/", web::get().to(explorer::page)))
-        .service(resource("/blocks", web::get().to(blocks::list)))
-        .service(resource("/blocks/{name}", web::get().to(blocks::one)))
-        .service(resource("/mineBlock", web::post().to(mine::mine)))
-        .service(resource("/receipts/{id}", web::get().to(mine::receipt)))
-        .service(resource("/addPeers", web::post().to(peers::add)))
-        .service(resource("/peers", web::get().to(peers::list)))
-        .service(resource("/peers/{id}", web::delete().to(peers::remove)))
-        .service(resource("/version", web::get().to(status::version)))
-        .service(resource("/status", web::get().to(status::status)))
-        .service(resource("/forks", web::get().to(status::forks)))
-        .service(resource("/livez", web::get().to(status::live)))
-        .service(resource("/readyz", web::get().to(status::ready)))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| {
+            Problem::bad_request(format!("the part of the address behind ? does not fit: {error}")).into()
+        }))
+        .app_data(
+            web::PathConfig::default()
+                .error_handler(|error, _| Problem::bad_request(format!("the address does not fit: {error}")).into()),
+        )
+        .service(reading("/", web::to(explorer::page)))
+        .service(reading("/blocks", web::to(blocks::list)))
+        .service(reading("/blocks/{name}", web::to(blocks::one)))
+        .service(resource("/mineBlock", "POST", web::post().to(mine::mine)))
+        .service(reading("/receipts/{id}", web::to(mine::receipt)))
+        .service(resource("/addPeers", "POST", web::post().to(peers::add)))
+        .service(reading("/peers", web::to(peers::list)))
+        .service(resource("/peers/{id}", "DELETE", web::delete().to(peers::remove)))
+        .service(
+            resource("/bans", "GET, HEAD, POST", web::post().to(bans::ban))
+                .route(Route::new().guard(Any(Get()).or(Head())).to(bans::list)),
+        )
+        .service(resource("/bans/{address}", "DELETE", web::delete().to(bans::unban)))
+        .service(reading("/version", web::to(status::version)))
+        .service(reading("/status", web::to(status::status)))
+        .service(reading("/forks", web::to(forks::list)))
+        .service(resource("/forks/{hash}/adopt", "POST", web::post().to(forks::adopt)))
+        .service(resource("/forks/{hash}/requeue", "POST", web::post().to(forks::requeue)))
+        .service(reading("/livez", web::to(status::live)))
+        .service(reading("/readyz", web::to(status::ready)))
         .default_service(web::to(async || {
             Problem::not_found("there is no such route; GET / shows what there is").response()
         }));
 }
 
-/// A path with one method; other methods are told so.
-fn resource(path: &str, route: actix_web::Route) -> actix_web::Resource {
-    web::resource(path)
-        .route(route)
-        .default_service(web::to(async || Problem::new(405, "this route does not know that method").response()))
+/// A path that is read: by GET, or by HEAD, which answers the same without a body.
+fn reading(path: &str, route: Route) -> actix_web::Resource {
+    resource(path, "GET, HEAD", route.guard(Any(Get()).or(Head())))
+}
+
+/// A path with one route; callers with other methods are told which there are.
+fn resource(path: &str, methods: &'static str, route: Route) -> actix_web::Resource {
+    web::resource(path).route(route).default_service(web::to(move || {
+        let problem = Problem::new(405, format!("this route does not know that method; it knows {methods}"));
+        let mut response = problem.response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        ready(response)
+    }))
 }

@@ -1,11 +1,11 @@
 //! `POST /addPeers`, `GET /peers`, `DELETE /peers/{id}`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
-use super::mine::body_of;
+use super::mine::{Body, body_of};
 use super::problem::Problem;
 use crate::actors::peers::{AddPeers, DropPeer, ListPeers, PeerRow};
 use crate::peer::address::PeerAddress;
@@ -17,8 +17,8 @@ struct Peers {
 }
 
 /// Links with each peer, now and whenever the link is lost. All addresses are good, or none is taken.
-pub async fn add(app: web::Data<App>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
-    let Peers { peers } = body_of(&request, &body, r#"{"peers":["ws://localhost:6006"]}"#)?;
+pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
+    let Peers { peers } = body_of(body, r#"{"peers":["ws://localhost:6006"]}"#)?;
     if peers.is_empty() || peers.len() > MAX_ADDRESSES {
         return Err(Problem::bad_request(format!("name 1 to {MAX_ADDRESSES} peers at once")));
     }
@@ -50,6 +50,7 @@ fn row(row: &PeerRow) -> Value {
         "latencyMs": row.latency,
         "since": row.since,
         "failures": row.failures,
+        "score": row.score,
     })
 }
 

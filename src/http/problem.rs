@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-use crate::ledger::keeper::MineError;
+use crate::ledger::keeper::{MineError, OperatorError};
 use crate::ledger::rules::RuleError;
 use crate::ledger::storage::StorageError;
 
@@ -19,12 +19,14 @@ pub struct Problem {
     rule: Option<&'static str>,
     /// Seconds after which it may go better.
     retry_after: Option<u32>,
+    /// How to show who one is, for a 401.
+    challenge: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with an HTTP status and a plain sentence.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), rule: None, retry_after: None }
+        Self { status, detail: detail.into(), rule: None, retry_after: None, challenge: None }
     }
 
     /// 400: the request cannot be understood.
@@ -35,6 +37,11 @@ impl Problem {
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, detail)
+    }
+
+    /// 401: the caller has not shown the node's token.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self { challenge: Some("Bearer"), ..Self::new(401, detail) }
     }
 
     /// 503: the node is on its way down.
@@ -59,6 +66,9 @@ impl Problem {
         let mut response = HttpResponse::build(status);
         if let Some(seconds) = self.retry_after {
             response.insert_header(("Retry-After", seconds.to_string()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header(("WWW-Authenticate", challenge));
         }
         response.content_type("application/problem+json").body(body.to_string())
     }
@@ -111,6 +121,17 @@ impl From<RuleError> for Problem {
             _ => 422,
         };
         Self { rule: Some(error.name()), ..Self::new(status, error.to_string()) }
+    }
+}
+
+impl From<OperatorError> for Problem {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::NoSideBlock { .. } => Self::not_found(error.to_string()),
+            OperatorError::NotBetter { .. } => Self::new(409, error.to_string()),
+            OperatorError::Mine(error) => error.into(),
+            OperatorError::Storage(error) => error.into(),
+        }
     }
 }
 

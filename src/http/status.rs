@@ -1,11 +1,11 @@
-//! `GET /version`, `/status`, `/forks`, `/livez`, `/readyz`: how the node is.
+//! `GET /version`, `/status`, `/livez`, `/readyz`: how the node is.
 
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::App;
 use super::problem::Problem;
-use crate::actors::chain::{GetBranches, GetStats};
+use crate::actors::chain::GetStats;
 use crate::actors::peers::{GetSync, ListPeers, PeerRow};
 use crate::ledger::{Tip, Version};
 
@@ -19,10 +19,11 @@ pub async fn version() -> HttpResponse {
 
 /// The node in one object.
 pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let tip = app.reader.snapshot().tip();
     let peers = app.peers.send(ListPeers).await?;
     let sync = app.peers.send(GetSync).await?;
+    // Tip and outbox of one moment: whoever waits for an empty outbox must see the chain that goes with it.
     let stats = app.chain.send(GetStats).await?;
+    let tip = stats.tip;
     let count = |wanted: fn(&PeerRow) -> bool| peers.iter().filter(|row| wanted(row)).count();
     Ok(HttpResponse::Ok().json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -37,6 +38,7 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
         "sync": sync.map(|sync| json!({ "peer": sync.link, "from": sync.from, "at": sync.at, "target": sync.target })),
         "outbox": stats.outbox,
         "sideBlocks": stats.side_blocks,
+        "parkedBranches": stats.parked,
         "reorgs": stats.reorgs,
         "writable": stats.failed.is_none(),
         "problem": stats.failed,
@@ -44,25 +46,8 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     })))
 }
 
-fn tip_json(tip: Tip) -> Value {
+pub(super) fn tip_json(tip: Tip) -> Value {
     json!({ "index": tip.height, "hash": tip.hash.to_string() })
-}
-
-/// The kept branches off the best chain, highest first.
-pub async fn forks(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let branches = app.chain.send(GetBranches).await??;
-    let rows: Vec<Value> = branches
-        .iter()
-        .map(|branch| {
-            json!({
-                "tip": tip_json(branch.tip),
-                "fork": tip_json(branch.fork),
-                "length": branch.tip.height.0 - branch.fork.height.0,
-                "parked": branch.parked,
-            })
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({ "best": tip_json(app.reader.snapshot().tip()), "branches": rows })))
 }
 
 /// 200 as long as the process answers.

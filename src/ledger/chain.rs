@@ -11,7 +11,7 @@ use std::ops::Range;
 use rand::{Rng, RngExt};
 use thiserror::Error;
 
-use super::block::{CheckedBlock, Height, SharedBlock, Tip};
+use super::block::{CheckedBlock, Height, SharedBlock, Tip, UnixTime};
 use super::hash::BlockHash;
 use super::limits::{MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES};
 use super::rules::{self, RuleError};
@@ -83,12 +83,14 @@ pub struct Branch {
     pub tip: Tip,
     /// The last block that it shares with the best chain.
     pub fork: Tip,
+    /// When its last block was mined, by its miner's clock.
+    pub time: UnixTime,
     /// Whether it waits for an operator.
     pub parked: bool,
 }
 
 /// The side blocks and the choice between their branches and the best chain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// Every kept block off the best chain.
     sides: HashMap<BlockHash, SideBlock>,
@@ -117,6 +119,14 @@ impl Chain {
         self.sides.len()
     }
 
+    /// Number of branches that wait for an operator.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        let parked =
+            |(_, Reverse(hash)): &&(Height, Reverse<BlockHash>)| self.sides.get(hash).is_some_and(|side| side.parked);
+        self.leaves.iter().filter(parked).count()
+    }
+
     /// Whether a block is kept off the best chain.
     #[must_use]
     pub fn is_side(&self, hash: &BlockHash) -> bool {
@@ -142,6 +152,9 @@ impl Chain {
         }
         rules::check_run(run.iter().skip(1).map(AsRef::as_ref), first.tip()).or_else(one_block_is_a_run)?;
         let known = self.known_prefix(run, storage)?;
+        if known > 0 {
+            self.height_is_the_known_blocks(first, storage)?;
+        }
         let new = known..run.len();
         let parent = match run.get(known) {
             None => last.tip(),
@@ -164,6 +177,17 @@ impl Chain {
             return Ok(Verdict::Parked { new, depth });
         }
         Ok(Verdict::Change { new, change: TipChange { fork, revived, tip } })
+    }
+
+    /// Nothing stands between a header's fields when it is hashed: a digit moved from one to the next can give a block of
+    /// another height with the hash of a known one. Within a run each block's height follows from the first's.
+    fn height_is_the_known_blocks<S: Storage>(&self, first: &CheckedBlock, storage: &S) -> Result<(), ImportError> {
+        match self.place(&first.hash(), storage)? {
+            Place::Best(wanted) | Place::Side(wanted) if wanted != first.height() => {
+                Err(RuleError::IndexNotNext { got: first.height(), wanted }.into())
+            }
+            Place::Best(_) | Place::Side(_) | Place::Unknown => Ok(()),
+        }
     }
 
     /// How many blocks at the run's beginning are known. They are a prefix: a block is only kept when its parent is.
@@ -191,8 +215,14 @@ impl Chain {
         Ok(storage.height_of(hash)?.map_or(Place::Unknown, Place::Best))
     }
 
+    /// A kept side block as a tip; `None` if it is not kept.
+    #[must_use]
+    pub fn side_tip(&self, hash: &BlockHash) -> Option<Tip> {
+        self.sides.get(hash).map(|side| Tip { height: side.height, hash: side.hash })
+    }
+
     /// Walks from a known block down to the best chain: the common ancestor, and the side blocks above it, lowest first.
-    fn path_down<S: Storage>(&self, from: Tip, storage: &S) -> Result<(Tip, Vec<BlockHash>), StorageError> {
+    pub(super) fn path_down<S: Storage>(&self, from: Tip, storage: &S) -> Result<(Tip, Vec<BlockHash>), StorageError> {
         let mut path = Vec::new();
         let mut at = from;
         while let Some(side) = self.sides.get(&at.hash) {
@@ -230,7 +260,7 @@ impl Chain {
         if !might {
             return Vec::new();
         }
-        let mut after = Self::new(self.ordered());
+        let mut after = self.clone();
         after.note(gone, come.to_vec());
         let mut given_up = Vec::new();
         while after.leaves.len() > MAX_SIDE_BRANCHES
@@ -249,13 +279,6 @@ impl Chain {
         self.sides.values().filter(move |side| side.height > low && side.height <= high)
     }
 
-    /// All side blocks, parents before children.
-    fn ordered(&self) -> Vec<SideBlock> {
-        let mut all: Vec<SideBlock> = self.sides.values().copied().collect();
-        all.sort_by_key(|side| (side.height, side.hash));
-        all
-    }
-
     /// The kept branches, highest first.
     ///
     /// # Errors
@@ -264,8 +287,9 @@ impl Chain {
         let branch = |&(height, Reverse(hash)): &(Height, Reverse<BlockHash>)| {
             let tip = Tip { height, hash };
             let (fork, _) = self.path_down(tip, storage)?;
+            let time = storage.block(&hash)?.map_or(UnixTime(0), |block| block.header().time);
             let parked = self.sides.get(&hash).is_some_and(|side| side.parked);
-            Ok(Branch { tip, fork, parked })
+            Ok(Branch { tip, fork, time, parked })
         };
         self.leaves.iter().rev().map(branch).collect()
     }

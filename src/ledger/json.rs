@@ -5,8 +5,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
+use std::marker::PhantomData;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -40,10 +43,47 @@ impl Serialize for CheckedBlock {
     }
 }
 
-/// Appends the block's text to `out`.
+/// Appends the block's text to `out`. By hand: the same text as by way of serde, at several times the speed.
 pub fn write(block: &Block, out: &mut Vec<u8>) {
-    // Writing into memory cannot fail, and a block has only strings and integers.
-    let _ = serde_json::to_writer(out, block);
+    let Header { version, index, previous_hash, time, merkle_root } = &block.header;
+    out.extend_from_slice(br#"{"header":{"version":""#);
+    // Digits and dots need no escapes.
+    out.extend_from_slice(version.as_str().as_bytes());
+    out.extend_from_slice(br#"","index":"#);
+    write_number(index.0, out);
+    out.extend_from_slice(br#","previousHash":""#);
+    out.extend_from_slice(previous_hash.to_hex().as_bytes());
+    out.extend_from_slice(br#"","time":"#);
+    write_number(time.0, out);
+    out.extend_from_slice(br#","merkleRoot":""#);
+    out.extend_from_slice(merkle_root.to_hex().as_bytes());
+    out.extend_from_slice(br#""},"body":["#);
+    for (place, entry) in block.body.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_text(entry, out);
+    }
+    out.extend_from_slice(b"]}");
+}
+
+fn write_number(number: u64, out: &mut Vec<u8>) {
+    // Writing into memory cannot fail.
+    let _ = write!(out, "{number}");
+}
+
+/// A JSON string; nearly no entry has anything to escape.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    // Without an early end the compiler looks at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing into memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+    }
 }
 
 /// The block's text.
@@ -51,7 +91,7 @@ pub fn write(block: &Block, out: &mut Vec<u8>) {
 pub fn to_string(block: &Block) -> String {
     let mut text = Vec::with_capacity(256);
     write(block, &mut text);
-    // serde_json writes UTF-8, so the fallback is never taken.
+    // JSON is UTF-8, so the fallback is never taken.
     String::from_utf8(text).unwrap_or_default()
 }
 
@@ -66,7 +106,7 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
         write(block, &mut text);
     }
     text.push(b']');
-    // serde_json writes UTF-8, so the fallback is never taken.
+    // JSON is UTF-8, so the fallback is never taken.
     String::from_utf8(text).unwrap_or_default()
 }
 
@@ -75,7 +115,7 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
 /// # Errors
 /// The shape rule that the text breaks.
 pub fn parse_block(text: &str) -> Result<Block, RuleError> {
-    let raw: RawBlock<'_> = serde_json::from_str(text).map_err(not_a_block)?;
+    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(not_a_block)?;
     raw.shaped()
 }
 
@@ -84,13 +124,10 @@ pub fn parse_block(text: &str) -> Result<Block, RuleError> {
 /// # Errors
 /// The shape rule that the text breaks first. An empty array is read as an empty list.
 pub fn parse_blocks(text: &str) -> Result<Vec<Block>, RuleError> {
-    let read: Result<Vec<Block>, RuleError> = {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let blocks = deserializer.deserialize_seq(Blocks).map_err(not_a_block)?;
-        deserializer.end().map_err(not_a_block)?;
-        blocks
-    };
-    read
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let blocks = deserializer.deserialize_seq(Blocks).map_err(not_a_block)?;
+    deserializer.end().map_err(not_a_block)?;
+    blocks
 }
 
 fn not_a_block(error: serde_json::Error) -> RuleError {
@@ -101,7 +138,7 @@ fn not_a_block(error: serde_json::Error) -> RuleError {
 #[derive(Deserialize)]
 struct RawBlock<'a> {
     #[serde(borrow)]
-    header: RawHeader<'a>,
+    header: Object<RawHeader<'a>>,
     body: Vec<String>,
 }
 
@@ -120,8 +157,32 @@ struct RawHeader<'a> {
 
 impl RawBlock<'_> {
     fn shaped(self) -> Result<Block, RuleError> {
-        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header;
+        let RawHeader { version, index, previous_hash, time, merkle_root } = self.header.0;
         Block::from_parts(&version, index, &previous_hash, time, &merkle_root, self.body)
+    }
+}
+
+/// A struct that stands as an object. Serde's derive alone would also take an array with the fields' values in order, which
+/// is something else to every other program.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -137,7 +198,7 @@ impl<'de> Visitor<'de> for Blocks {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut blocks = Ok(Vec::new());
-        while let Some(raw) = seq.next_element::<RawBlock<'de>>()? {
+        while let Some(Object(raw)) = seq.next_element::<Object<RawBlock<'de>>>()? {
             if let Ok(list) = &mut blocks {
                 match raw.shaped() {
                     Ok(block) => list.push(block),
@@ -146,5 +207,27 @@ impl<'de> Visitor<'de> for Blocks {
             }
         }
         Ok(blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::genesis;
+
+    #[test]
+    fn the_text_is_what_serde_would_write() {
+        let bodies: [&[&str]; 5] = [
+            &["plain"],
+            &["", "two"],
+            &["a \"quote\"", "back\\slash", "line\nfeed", "\u{0}\u{1f}\u{7f}"],
+            &["ä€😀", "\u{2028}"],
+            &[],
+        ];
+        for body in bodies {
+            let mut block = genesis::block().block().clone();
+            block.body = body.iter().map(ToString::to_string).collect();
+            assert_eq!(to_string(&block), serde_json::to_string(&block).expect("plain data"));
+        }
     }
 }

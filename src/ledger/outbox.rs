@@ -5,7 +5,8 @@
 //! chain, so a new placement is only made on a branch that holds no older one, and an older block cannot descend from a
 //! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from [`Storage`].
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use rand::{Rng, RngExt};
@@ -24,6 +25,9 @@ pub const RETRY_DELAY: RangeInclusive<Millis> = 50..=400;
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: BTreeSet<SubmissionId>,
+    /// Where those that wait were placed, as far as it was asked: this does not change while they wait, and reading it
+    /// again at every change of tip would let a long outbox fall behind the chain for ever.
+    placed: RefCell<HashMap<SubmissionId, Vec<BlockHash>>>,
     /// When they are mined again; `None` when nothing waits or no delay was drawn yet.
     due: Option<Millis>,
 }
@@ -41,7 +45,7 @@ impl Outbox {
     /// The outbox as it was made durable.
     #[must_use]
     pub fn new(waiting: Vec<SubmissionId>) -> Self {
-        Self { waiting: waiting.into_iter().collect(), due: None }
+        Self { waiting: waiting.into_iter().collect(), ..Self::default() }
     }
 
     /// Number of submissions that wait.
@@ -78,23 +82,36 @@ impl Outbox {
         storage: &S,
         on_new_chain: impl Fn(&BlockHash) -> Result<bool, StorageError>,
     ) -> Result<Effect, StorageError> {
-        let placed = |submission: &SubmissionId| -> Result<bool, StorageError> {
-            for (block, _) in storage.placements_of(submission)? {
-                if on_new_chain(&block)? {
+        let mut blocks_judged: HashMap<BlockHash, bool> = HashMap::new();
+        let mut any_on_new_chain = |blocks: &[BlockHash]| -> Result<bool, StorageError> {
+            for block in blocks {
+                let on = match blocks_judged.get(block) {
+                    Some(on) => *on,
+                    None => *blocks_judged.entry(*block).or_insert(on_new_chain(block)?),
+                };
+                if on {
                     return Ok(true);
                 }
             }
             Ok(false)
         };
+        let blocks_of = |submission: &SubmissionId| -> Result<Vec<BlockHash>, StorageError> {
+            Ok(storage.placements_of(submission)?.into_iter().map(|(block, _)| block).collect())
+        };
         let mut effect = Effect::default();
+        let mut known = self.placed.borrow_mut();
         for submission in &self.waiting {
-            if placed(submission)? {
+            if !known.contains_key(submission) {
+                known.insert(*submission, blocks_of(submission)?);
+            }
+            if any_on_new_chain(&known[submission])? {
                 effect.satisfied.push(*submission);
             }
         }
+        let mut judged = BTreeSet::new();
         for Placed { submission, .. } in left {
-            let new = !self.waiting.contains(submission) && !effect.lost.contains(submission);
-            if new && !placed(submission)? {
+            let new = !self.waiting.contains(submission) && judged.insert(submission);
+            if new && !any_on_new_chain(&blocks_of(submission)?)? {
                 effect.lost.push(*submission);
             }
         }
@@ -106,6 +123,7 @@ impl Outbox {
         self.waiting.extend(&effect.lost);
         for submission in &effect.satisfied {
             self.waiting.remove(submission);
+            self.placed.get_mut().remove(submission);
         }
         if self.waiting.is_empty() {
             self.due = None;

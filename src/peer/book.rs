@@ -60,14 +60,7 @@ pub struct Book {
     entries: BTreeMap<PeerAddress, Entry>,
 }
 
-/// The book as it is kept on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Page {
-    /// Every address with how it came.
-    pub addresses: Vec<Line>,
-}
-
-/// A line of a [`Page`].
+/// An address as it is kept on disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
     /// The address.
@@ -113,6 +106,13 @@ impl Book {
             Some(Entry { source: Source::Configured, .. }) => Origin::Trusted,
             _ => Origin::Stranger,
         }
+    }
+
+    /// How far a node is trusted that may have dialled us: as the address where it answered last.
+    #[must_use]
+    pub fn origin_of(&self, node: NodeId) -> Origin {
+        let named = |entry: &Entry| entry.source == Source::Configured && entry.node == Some(node);
+        if self.entries.values().any(named) { Origin::Trusted } else { Origin::Stranger }
     }
 
     /// The addresses to dial now; each counts as being dialled from here on. `linked` tells which nodes have a link already,
@@ -195,9 +195,9 @@ impl Book {
 
     /// The book as it is kept on disk.
     #[must_use]
-    pub fn page(&self) -> Page {
+    pub fn lines(&self) -> Vec<Line> {
         let line = |(address, entry): (&PeerAddress, &Entry)| Line { address: address.clone(), source: entry.source };
-        Page { addresses: self.entries.iter().map(line).collect() }
+        self.entries.iter().map(line).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns what is shown of a link and the rules for links to oneself and double links. Generic over the handle through which
 //! a link is spoken to, so that tests can use strings.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -29,7 +30,7 @@ pub struct Link<H> {
     pub direction: Direction,
     /// The socket's other end.
     pub remote: SocketAddr,
-    /// Our random number for it, which we said in HELLO.
+    /// Our number for it, which we said in HELLO; later links have larger ones.
     pub nonce: Nonce,
     /// What the peer said of itself; `None` for a tutorial peer, or not yet.
     pub hello: Option<Hello>,
@@ -127,8 +128,8 @@ impl<H> Links<H> {
     }
 
     /// The peer has said HELLO. Of two links to one node, the one stays that the node with the smaller id dialled; of two
-    /// that the same node dialled, the one whose dialler's nonce is smaller. Both ends come to the same answer, whichever
-    /// HELLO arrives first.
+    /// that the same node dialled, the one whose dialler's nonce is larger, the younger: who dials again has lost the older,
+    /// even when this end has not noticed yet. Both ends come to the same answer, whichever HELLO arrives first.
     pub fn introduce(&mut self, id: LinkId, hello: Hello) -> Introduction {
         let Some(link) = self.links.get(&id) else { return Introduction::Again };
         if link.hello.is_some() {
@@ -138,10 +139,12 @@ impl<H> Links<H> {
             return Introduction::Oneself;
         }
         let rank = rank(self.own, link, &hello);
-        let other = self.links.iter().find_map(|(&other, link)| {
+        let others = self.links.iter().filter_map(|(&other, link)| {
             let hello = link.hello.as_ref().filter(|known| known.node == hello.node)?;
             Some((other, self::rank(self.own, link, hello)))
         });
+        // The best of them, since one that has lost already may not be closed yet.
+        let other = others.min_by_key(|(_, rank)| *rank);
         if let Some(link) = self.links.get_mut(&id) {
             link.hello = Some(hello);
         }
@@ -153,10 +156,10 @@ impl<H> Links<H> {
 }
 
 /// The smaller stays.
-fn rank<H>(own: NodeId, link: &Link<H>, hello: &Hello) -> (NodeId, Nonce) {
+fn rank<H>(own: NodeId, link: &Link<H>, hello: &Hello) -> (NodeId, Reverse<Nonce>) {
     match link.direction {
-        Direction::Inbound => (hello.node, hello.nonce),
-        Direction::Outbound(_) => (own, link.nonce),
+        Direction::Inbound => (hello.node, Reverse(hello.nonce)),
+        Direction::Outbound(_) => (own, Reverse(link.nonce)),
     }
 }
 
@@ -206,11 +209,11 @@ mod tests {
         }
     }
 
-    /// Node 1 dials node 2 twice, with nonces 5 and 6: both ends close the second, whatever its own nonces are.
+    /// Node 1 dials node 2 twice, with nonces 6 and 5: both ends close the older, whatever the other's nonces are.
     #[test]
-    fn both_ends_keep_the_same_of_two_links_that_one_dialled() {
+    fn both_ends_keep_the_younger_of_two_links_that_one_dialled() {
         for order in [[10, 20], [20, 10]] {
-            let nonce = |id| if id == 10 { 5 } else { 6 };
+            let nonce = |id| if id == 10 { 6 } else { 5 };
             let mut dialler = Links::new(NodeId(1));
             let mut other = Links::new(NodeId(2));
             for id in [10, 20] {
@@ -221,6 +224,20 @@ mod tests {
             assert_eq!(dialler.introduce(order[1], hello(2, 40)), Introduction::Double { close: 20 });
             assert_eq!(other.introduce(order[0], hello(1, nonce(order[0]))), Introduction::New);
             assert_eq!(other.introduce(order[1], hello(1, nonce(order[1]))), Introduction::Double { close: 20 });
+        }
+    }
+
+    /// The first link has lost already and is not closed yet; it must not win against a third in place of the best.
+    #[test]
+    fn a_third_link_is_judged_against_the_best() {
+        for (third, close) in [(9, 20), (7, 30), (1, 30)] {
+            let mut links = Links::new(NodeId(1));
+            for (id, nonce) in [(10, 5), (20, 8), (30, third)] {
+                links.add(id, link(outbound(), nonce));
+            }
+            assert_eq!(links.introduce(10, hello(2, 0)), Introduction::New);
+            assert_eq!(links.introduce(20, hello(2, 0)), Introduction::Double { close: 10 });
+            assert_eq!(links.introduce(30, hello(2, 0)), Introduction::Double { close }, "nonce {third}");
         }
     }
 

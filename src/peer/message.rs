@@ -63,7 +63,8 @@ pub struct Hello {
     pub protocol: u32,
     /// Random name of the running node, 32 lower-case hex characters: tells oneself and double links.
     pub node: NodeId,
-    /// Random number of this link, 16 lower-case hex characters: orders double links that one side dialled.
+    /// Number of this link, larger than those of the sender's earlier links, 16 lower-case hex characters: orders double
+    /// links that one side dialled.
     pub nonce: Nonce,
     /// Hash of the sender's genesis.
     #[serde(with = "hash_text")]
@@ -124,7 +125,8 @@ pub fn hello(hello: &Hello) -> String {
 /// # Errors
 /// The frame is not a message, or its data do not fit its type.
 pub fn parse(text: &str) -> Result<Text, MessageError> {
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| MessageError::Form(error.to_string()))?;
+    let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(text)
+        .map_err(|error| MessageError::Form(error.to_string()))?;
     let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind {
         QUERY_LAST => Ok(Text::QueryLast),
@@ -133,8 +135,8 @@ pub fn parse(text: &str) -> Result<Text, MessageError> {
             serde_json::from_str(data).map(Text::Blocks).map_err(|error| MessageError::BlocksForm(error.to_string()))
         }
         HELLO => {
-            let mut hello: Hello =
-                serde_json::from_str(data).map_err(|error| MessageError::HelloForm(error.to_string()))?;
+            let json::Object(mut hello) = serde_json::from_str::<json::Object<Hello>>(data)
+                .map_err(|error| MessageError::HelloForm(error.to_string()))?;
             hello.agent = hello.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect();
             Ok(Text::Hello(hello))
         }
@@ -195,7 +197,7 @@ mod hash_text {
 
 /// A tip as `{"index":N,"hash":"…"}`.
 mod tip_text {
-    use super::{BlockHash, Deserialize, Height, Serialize, Tip, hash_text};
+    use super::{BlockHash, Deserialize, Height, Serialize, Tip, hash_text, json};
     use crate::ledger::block::is_safe_integer;
 
     #[derive(Serialize, Deserialize)]
@@ -210,7 +212,7 @@ mod tip_text {
     }
 
     pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Tip, D::Error> {
-        let TipText { index, hash } = TipText::deserialize(deserializer)?;
+        let json::Object(TipText { index, hash }) = json::Object::deserialize(deserializer)?;
         if !is_safe_integer(index) {
             return Err(serde::de::Error::custom("index is above 2^53 - 1"));
         }
@@ -267,6 +269,8 @@ mod tests {
             "",
             "null",
             "[]",
+            "[0]",
+            "[1,null]",
             "{}",
             "1",
             "{\"type\":-1}",

@@ -3,9 +3,10 @@
 //! Owns the protocol, the address book and the sync state machine, all as plain data and plain structs. Refuses to know
 //! sockets, actors, clocks and storage: bytes and time come in, messages and intentions go out. Uses `ledger` only.
 //!
-//! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen nodes), [`assembly`] and [`incoming`] (from frames to judged messages),
-//! [`sync`] (state x event -> actions), [`address`], [`book`] (whom to dial, and when) and [`links`] (who is
-//! linked), [`limits`].
+//! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen
+//! nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x event -> actions),
+//! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] (who is linked), [`conduct`] (who misbehaves),
+//! [`limits`].
 
 pub mod limits;
 
@@ -20,4 +21,6 @@ pub mod sync;
 
 pub mod address;
 pub mod book;
+pub mod conduct;
 pub mod links;
+pub mod reach;

@@ -17,11 +17,14 @@
 //! A block travels as version (absent for `1.0.0`), time and entries. Index, parent's hash and Merkle root are derived by
 //! the receiver, who has to compute them anyway; the hash of the last block says whether both mean the same.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::limits::{MAX_ADDRESSES, MAX_BATCH_BLOCKS, MAX_LOCATOR, MAX_NATIVE_FRAME};
-use crate::ledger::block::{Block, Header, SharedBlock, Tip, UnixTime, Version};
+use crate::ledger::block::{Block, Header, SharedBlock, Tip, UnixTime, Version, is_safe_integer};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::rules::{self, RuleError};
 use crate::ledger::{Height, merkle};
@@ -127,7 +130,7 @@ enum Wire<'a> {
 struct WireBlocks<'a> {
     after: Tip,
     last: BlockHash,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "few_blocks")]
     blocks: Vec<WireBlock<'a>>,
 }
 
@@ -137,6 +140,32 @@ struct WireBlock<'a> {
     time: u64,
     #[serde(borrow)]
     body: Vec<&'a str>,
+}
+
+/// Reads no more blocks than tell that they are too many: an empty one takes three bytes in a frame, and twenty times that
+/// in memory.
+fn few_blocks<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WireBlock<'a>>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<WireBlock<'de>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("blocks")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut blocks = Vec::new();
+            while blocks.len() <= MAX_BATCH_BLOCKS
+                && let Some(block) = seq.next_element()?
+            {
+                blocks.push(block);
+            }
+            Ok(blocks)
+        }
+    }
+
+    deserializer.deserialize_seq(Few)
 }
 
 /// The bytes of a frame.
@@ -183,6 +212,9 @@ pub fn decode(bytes: &[u8], now: UnixTime) -> Result<Frame, FrameError> {
     if !rest.is_empty() {
         return Err(FrameError::Bounds("bytes follow the frame"));
     }
+    if !heights(&wire).all(is_safe_integer) {
+        return Err(FrameError::Bounds("a height is above 2^53 - 1"));
+    }
     Ok(match wire {
         Wire::Tip(tip) => Frame::Tip(tip),
         Wire::Push(blocks) => Frame::Push(judged(blocks, now)?),
@@ -200,6 +232,19 @@ pub fn decode(bytes: &[u8], now: UnixTime) -> Result<Frame, FrameError> {
         }
         Wire::Addresses(list) => Frame::Addresses(list),
     })
+}
+
+/// Every height that a frame names.
+fn heights<'w>(wire: &'w Wire<'_>) -> impl Iterator<Item = u64> + 'w {
+    let (fixed, listed): ([Option<Height>; 2], &[Tip]) = match wire {
+        Wire::Tip(tip) => ([Some(tip.height), None], &[]),
+        Wire::Push(run) | Wire::Batch(run) => ([Some(run.after.height), None], &[]),
+        Wire::Locate(places) => ([None, None], places),
+        Wire::Located(common, tip) => ([common.map(|tip| tip.height), Some(tip.height)], &[]),
+        Wire::Fetch(from, upto, _) => ([Some(*from), Some(upto.height)], &[]),
+        Wire::More(_) | Wire::Gone | Wire::Addresses(_) => ([None, None], &[]),
+    };
+    fixed.into_iter().flatten().chain(listed.iter().map(|tip| tip.height)).map(|height| height.0)
 }
 
 /// Derives what did not travel.

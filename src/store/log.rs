@@ -144,7 +144,7 @@ impl Log {
 
     /// Makes a group durable. `fork` is above which block it changes the best chain.
     pub(super) fn append(&mut self, group: GroupBuilder, fork: Option<Height>) -> Result<LogEnd, StorageError> {
-        let sequence = self.end.sequence + 1;
+        let sequence = self.end.sequence.saturating_add(1);
         let bytes = group.finish(sequence, fork);
         let outcome = self.write(&bytes);
         if outcome.is_ok() {

@@ -31,6 +31,7 @@ use super::{Options, Store, staging};
 use crate::ledger::block::{Height, Tip};
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
+use crate::ledger::limits::MAX_SAFE_INTEGER;
 use crate::ledger::storage::StorageError;
 
 const FORMAT_FILE: &str = "FORMAT";
@@ -75,6 +76,8 @@ pub struct OpenReport {
 pub(super) fn open(dir: PathBuf, disk: Arc<dyn Disk>, options: Options) -> Result<(Store, OpenReport), OpenError> {
     let failed = OpenError::io(&dir);
     make_dir(&*disk, &dir).map_err(&failed)?;
+    // Looked at before anything is written, the lock too, so that nothing is left in a directory that is not ours.
+    look(&*disk, &dir)?;
     let guard = lock(&*disk, &dir)?;
     identify(&*disk, &dir)?;
     for name in ["log", "index", "staging", "cut"] {
@@ -159,17 +162,36 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<disk::LockGuard, OpenError> {
 
 // ---- Is it ours?
 
+/// What a directory that may be used says about itself.
+enum Label {
+    /// That it is ours.
+    Ours,
+    /// Nothing, or nothing that can be read: it is empty, or its segments are ours.
+    Missing,
+}
+
 /// Finds that the directory is ours, or makes it ours if nothing is in it.
 fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    match look(disk, dir)? {
+        Label::Ours => Ok(()),
+        Label::Missing => {
+            let text = format_text(FORMAT, genesis::tip().hash);
+            disk::replace(disk, dir, FORMAT_FILE, text.as_bytes()).map_err(OpenError::io(&dir.join(FORMAT_FILE)))
+        }
+    }
+}
+
+/// Finds whether the directory may be used; changes nothing.
+fn look(disk: &dyn Disk, dir: &Path) -> Result<Label, OpenError> {
     let path = dir.join(FORMAT_FILE);
     let failed = OpenError::io(&path);
     match disk::read_small(disk, &path, 4096) {
         Ok(text) => match read_format(&text) {
-            Some(said) => return judge(&path, said),
-            None if has_segments(disk, dir)? => {}
+            Some(said) => judge(&path, said).map(|()| Label::Ours),
+            None if has_segments(disk, dir)? => Ok(Label::Missing),
             None => {
                 let found = "its file FORMAT says something else".to_owned();
-                return Err(OpenError::Foreign { path: dir.to_owned(), found });
+                Err(OpenError::Foreign { path: dir.to_owned(), found })
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,11 +203,11 @@ fn identify(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
                 let found = format!("it holds {stranger:?} and no file FORMAT");
                 return Err(OpenError::Foreign { path: dir.to_owned(), found });
             }
+            Ok(Label::Missing)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => {}
-        Err(error) => return Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData && has_segments(disk, dir)? => Ok(Label::Missing),
+        Err(error) => Err(failed(error)),
     }
-    disk::replace(disk, dir, FORMAT_FILE, format_text(FORMAT, genesis::tip().hash).as_bytes()).map_err(failed)
 }
 
 /// Judges what a directory says of itself, for those who only read.
@@ -335,6 +357,9 @@ fn usable_checkpoint(
         return Err("it was found damaged".into());
     }
     let checkpoint = Checkpoint::read(&**disk, &index_dir)?;
+    if checkpoint.next_segment >= 1 << 31 || checkpoint.tip.height.0 > MAX_SAFE_INTEGER {
+        return Err("the checkpoint names what cannot be".into());
+    }
     if checkpoint.genesis != genesis::tip().hash {
         return Err("the checkpoint is of another chain".into());
     }
@@ -403,6 +428,7 @@ fn shared(
         sides: RwLock::new(checkpoint.map(|checkpoint| checkpoint.sides.iter().copied().collect()).unwrap_or_default()),
         view: RwLock::new(View { tip, epoch: Arc::new(Epoch::default()) }),
         closed: std::sync::atomic::AtomicBool::new(false),
+        again: Mutex::default(),
         damage: Mutex::new(checkpoint.map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default()),
     }
 }

@@ -1,6 +1,6 @@
 //! Reading beside the writer: snapshots of the best chain that stay as they are while the writer goes on.
 //!
-//! Owns nothing but a handle on what is [shared](super::shared); many readers on many threads cost the writer nothing.
+//! Owns nothing but a handle on what is shared; many readers on many threads cost the writer nothing.
 
 use std::sync::Arc;
 

@@ -146,7 +146,7 @@ enum Step {
 
 impl<'r> Replay<'r> {
     fn new(shared: Shared, checkpoint: Option<&'r Checkpoint>, found: &'r [FoundSegment], dir: &'r Path) -> Self {
-        let expected = checkpoint.map_or(1, |checkpoint| checkpoint.sequence + 1);
+        let expected = checkpoint.map_or(1, |checkpoint| checkpoint.sequence.saturating_add(1));
         Self {
             derived: open::derived(shared, checkpoint),
             checkpoint,
@@ -351,7 +351,7 @@ impl<'r> Replay<'r> {
             self.doubt.bytes += UNSEEN;
         }
         self.after_damage = false;
-        self.expected = sequence + 1;
+        self.expected = sequence.saturating_add(1);
         self.replayed += 1;
         self.gather(effects, LogEnd { segment: id, offset: end, sequence })
     }

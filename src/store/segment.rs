@@ -575,5 +575,6 @@ pub(super) fn file_name(id: u32) -> String {
 pub(super) fn id_of(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".seg")?;
     let id = u32::from_str_radix(digits, 16).ok()?;
-    (id > 0 && file_name(id) == name).then_some(id)
+    // Numbers go up one by one; one so high was given by somebody else, and there must be higher ones.
+    (id > 0 && id < 1 << 31 && file_name(id) == name).then_some(id)
 }

@@ -7,7 +7,7 @@
 //! `heights`, it hangs the old ones on the epoch that ends; whoever still looks at an older chain walks from its own epoch
 //! forward, and the first reorg that took its height away has its entry. Epochs that nobody looks at any more are freed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -26,6 +26,9 @@ use crate::ledger::storage::{KeyDigest, Placed, StorageError, SubmissionId};
 
 /// Places of damage that are remembered; more would say nothing new.
 const MAX_DAMAGE: usize = 1000;
+
+/// Blocks of submissions mined again that are kept decoded. A body has at most 10,000 submissions of some 150 bytes each here.
+const MAX_AGAIN: usize = 16;
 
 /// Bytes of neighbouring records that are read at once.
 const READ_AT_ONCE: u64 = 1 << 20;
@@ -122,6 +125,16 @@ pub(super) struct Shared {
     pub(super) closed: AtomicBool,
     /// Broken parts of the log that were met.
     pub(super) damage: Mutex<Vec<Damage>>,
+    /// The latest blocks of submissions mined again that were asked for, by the places of their records: all submissions
+    /// in such a block ask for it one after the other.
+    pub(super) again: Mutex<VecDeque<(u64, Arc<Again>)>>,
+}
+
+/// The submissions in a block that were mined again into it.
+#[derive(Debug)]
+pub(super) struct Again {
+    hash: BlockHash,
+    placed: HashMap<SubmissionId, Placed>,
 }
 
 impl Shared {
@@ -380,10 +393,24 @@ impl Shared {
         };
         let mut placements = vec![(submission.block, first)];
         for packed in self.derived(self.tables.find(Table::Again, key_of_submission(submission)))? {
-            let (_, hash, placed) = self.own_record(packed)?;
-            placements.extend(placed.into_iter().filter(of_it).map(|placed| (hash, placed)));
+            let again = self.again(packed)?;
+            placements.extend(again.placed.get(submission).map(|placed| (again.hash, placed.clone())));
         }
         Ok(placements)
+    }
+
+    /// What was mined again into the block whose record begins at a place of the log.
+    fn again(&self, packed: u64) -> Result<Arc<Again>, StorageError> {
+        let kept = || self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, again)) = kept().iter().find(|(place, _)| *place == packed) {
+            return Ok(Arc::clone(again));
+        }
+        let (_, hash, placed) = self.own_record(packed)?;
+        let again = Arc::new(Again { hash, placed: placed.into_iter().map(|p| (p.submission, p)).collect() });
+        let mut kept = kept();
+        kept.truncate(MAX_AGAIN - 1);
+        kept.push_front((packed, Arc::clone(&again)));
+        Ok(again)
     }
 
     /// The entries of a submission.

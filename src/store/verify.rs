@@ -421,7 +421,7 @@ impl Verifier<'_> {
             );
         }
         let covers = found.iter().any(|found| found.id == checkpoint.segment && found.bytes == checkpoint.offset);
-        if !covers || checkpoint.sequence + 1 != self.expected {
+        if !covers || checkpoint.sequence.saturating_add(1) != self.expected {
             return Index::Behind;
         }
         match self.compare(&checkpoint, &index_dir) {

@@ -139,7 +139,6 @@ fn arrays_of_blocks_are_read_as_strictly() {
 
 /// Objects read as lists would be a second text form, which no tutorial node writes or understands.
 #[test]
-#[ignore = "the reader still takes a list of the fields for an object"]
 fn lists_in_place_of_objects_are_refused() {
     let zeros = "0".repeat(64);
     let header = format!("[\"1.0.0\",1,\"{zeros}\",1,\"{zeros}\"]");

@@ -8,7 +8,7 @@ use crate::sim_disk::SimDisk;
 
 #[test]
 fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_else() {
-    for seed in seeds(if cfg!(debug_assertions) { 200 } else { 2000 }) {
+    for seed in seeds(2500) {
         run(seed);
     }
 }

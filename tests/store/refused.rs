@@ -119,12 +119,16 @@ fn change_header(path: &Path, at: usize, field: &[u8]) {
     fs::write(path, bytes).expect("writes");
 }
 
-/// What a path is refused with.
+/// Makes a segment somebody else's.
+type Change = fn(&Path);
+
+/// What is said of it then.
 type Refusal = fn(std::path::PathBuf) -> OpenError;
 
 #[test]
 fn segments_that_are_not_ours_are_refused() {
-    let cases: [(fn(&Path), Refusal); 3] = [
+    let wanted = genesis::tip().hash;
+    let change: [(Change, Refusal); 3] = [
         (|path| change_header(path, 8, &9u32.to_le_bytes()), |path| OpenError::Newer { path, found: 9, known: 1 }),
         (
             |path| change_header(path, 24, &[7; 32]),
@@ -135,7 +139,7 @@ fn segments_that_are_not_ours_are_refused() {
             |path| OpenError::Foreign { path, found: "it does not begin as a segment of the log".to_owned() },
         ),
     ];
-    for (change, error) in cases {
+    for (change, error) in change {
         let dir = TempDir::new().expect("a folder");
         with_three_blocks(dir.path());
         let path = dir.path().join("log/00000001.seg");
@@ -143,7 +147,7 @@ fn segments_that_are_not_ours_are_refused() {
         // Without an index, so that nothing says where the log ended.
         fs::remove_dir_all(dir.path().join("index")).expect("removes");
         let before = fs::read(&path).expect("is there");
-        assert_eq!(refused(dir.path()), error(path.clone()));
+        assert_eq!(refused(dir.path()), error(path.clone()), "{wanted}");
         assert_eq!(fs::read(&path).expect("is there"), before, "is left as it was");
     }
 }

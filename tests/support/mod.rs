@@ -17,6 +17,12 @@ pub mod member;
 /// Waiting with a deadline.
 pub mod wait;
 
+/// Threads that mine and do not give up.
+pub mod writers;
+
+/// A chain verified from outside.
+pub mod audit;
+
 /// JavaScript's values.
 pub mod js;
 
@@ -76,4 +82,19 @@ pub fn wait_same_chain(node: &NodeProcess, peer: &tutorial::TutorialPeer) {
         (peer.tip() == tip(node)).then_some(())
     });
     assert_eq!(blocks(node), peer.chain().text());
+}
+
+/// Mines until all stand-ins follow: one that lost its toss stays behind until it hears of the next block.
+pub fn mine_until_same_chain(node: &NodeProcess, peers: &[&tutorial::TutorialPeer]) {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+    let mut nudges = 0;
+    wait::until(wait::SOON, "all stand-ins to win a toss and follow", || {
+        nudges += 1;
+        mine(node, &format!("nudge {nudges}"));
+        wait::try_until(PAUSE, || {
+            let tip = tip(node);
+            peers.iter().all(|peer| peer.tip() == tip).then_some(())
+        })
+    });
+    peers.iter().for_each(|peer| wait_same_chain(node, peer));
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -20,10 +21,6 @@ const READY: Duration = Duration::from_secs(60);
 /// How long a node may take to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(30);
 
-/// Variables that would change what a node does, wherever the tests run.
-const AMBIENT: [&str; 8] =
-    ["DOLMEN_HTTP", "DOLMEN_P2P", "DOLMEN_DATA_DIR", "DOLMEN_PEERS", "DOLMEN_CONFIG", "PORT", "WS_PORT", "RUST_LOG"];
-
 /// How to start a node; without anything said, a lone one on free ports with an empty data directory of its own.
 #[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
@@ -31,6 +28,7 @@ pub struct NodeOptions {
     environment: Vec<(String, String)>,
     data_dir: Option<PathBuf>,
     program: Option<PathBuf>,
+    steady_ports: bool,
 }
 
 impl NodeOptions {
@@ -63,6 +61,14 @@ impl NodeOptions {
     #[must_use]
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(path.into());
+        self
+    }
+
+    /// On ports that the system gives to nobody by itself: for a node that is away for a while among programs that dial,
+    /// whose own ends could otherwise come to lie on its ports.
+    #[must_use]
+    pub fn steady_ports(mut self) -> Self {
+        self.steady_ports = true;
         self
     }
 
@@ -106,7 +112,8 @@ impl NodeProcess {
     pub fn try_start(options: NodeOptions) -> Result<Self, StartFailure> {
         let home = TempDir::with_prefix("dolmen-test-").expect("a temporary directory");
         let data_dir = options.data_dir.clone().unwrap_or_else(|| home.path().join("data"));
-        let (child, stdout, ready) = spawn(&options, home.path(), &data_dir, 0, 0)?;
+        let first = if options.steady_ports { (steady_port(), steady_port()) } else { (0, 0) };
+        let (child, stdout, ready) = spawn(&options, home.path(), &data_dir, first.0, first.1)?;
         let (http_port, p2p_port) = (port_of(&ready.http), port_of(&ready.p2p));
         Ok(Self { options, home, data_dir, child, stdout, ready, http_port, p2p_port })
     }
@@ -301,16 +308,29 @@ fn log_in(home: &Path) -> String {
     std::fs::read(home.join("log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
 }
 
+/// A free port below those that the system gives out by itself (from 32768 on, as Linux has it).
+fn steady_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 fn port_of(address: &str) -> u16 {
     let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
     port.unwrap_or_else(|| panic!("a bound address, not {address:?}"))
 }
 
-/// The binary under test without the variables of whoever runs the tests: for `node` and for the client commands.
+/// The binary under test, for `node` and for the client commands, without the variables of whoever runs the tests.
 pub fn command(program: Option<&Path>) -> Command {
     let mut command = Command::new(program.unwrap_or(Path::new(env!("CARGO_BIN_EXE_dolmen"))));
-    for name in AMBIENT {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("DOLMEN_") || ["PORT", "WS_PORT", "RUST_LOG"].contains(&&*text) {
+            command.env_remove(name);
+        }
     }
     command
 }

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -43,7 +43,7 @@ pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
     let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
     // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
     if let Ok(descriptor) = stream.as_fd().try_clone_to_owned() {
-        extensions.insert(Socket(Arc::new(TcpStream::from(OwnedFd::from(descriptor)))));
+        extensions.insert(Socket(Arc::new(TcpStream::from(descriptor))));
     }
 }
 
@@ -76,7 +76,7 @@ fn guarded(payload: web::Payload, line: Arc<Line>) -> impl Stream<Item = Result<
     let mut guard = Guard::default();
     payload.map(move |chunk| {
         let chunk = chunk?;
-        guard.check(&chunk, line.limits())?;
+        guard.check(&chunk, line.limits()).inspect_err(|_| line.note_offence())?;
         if guard.inside() {
             line.note_heard(true);
         }
@@ -130,7 +130,10 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Inbound {
             Ok(ws::Message::Pong(payload)) => self.core.pong(&payload),
             Ok(ws::Message::Close(_)) => end(self, "closed by the peer", ctx),
             Ok(ws::Message::Nop) => {}
-            Err(error) => end(self, &error.to_string(), ctx),
+            Err(error) => {
+                self.core.line.note_error(&error);
+                end(self, &error.to_string(), ctx);
+            }
         }
     }
 

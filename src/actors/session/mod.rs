@@ -8,11 +8,11 @@ mod outbound;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
-use actix_http::ws::{CloseReason, Item};
+use actix_http::ws::{CloseReason, Item, ProtocolError};
 use bytes::Bytes;
 use tracing::debug;
 
@@ -72,6 +72,8 @@ pub struct Line {
     begun: AtomicU64,
     /// Bytes that the peer's next message may have, once its first is known.
     limit: AtomicUsize,
+    /// Whether the peer's frames broke the protocol.
+    offended: AtomicBool,
     /// Messages that wait to be sent.
     messages: AtomicUsize,
     /// Bytes that wait to be sent.
@@ -85,6 +87,7 @@ impl Line {
             heard: AtomicU64::new(stopwatch.millis()),
             begun: AtomicU64::new(0),
             limit: AtomicUsize::new(MAX_UNASKED_MESSAGE),
+            offended: AtomicBool::new(false),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         })
@@ -105,6 +108,23 @@ impl Line {
     /// Sets how long the peer's messages may be from now on; the first is always short.
     pub fn allow(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Whether the peer's frames broke the protocol: too long, out of order, or no frames.
+    #[must_use]
+    pub fn offended(&self) -> bool {
+        self.offended.load(Ordering::Relaxed)
+    }
+
+    fn note_offence(&self) {
+        self.offended.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note of what the codec says of the peer's bytes; a broken connection is nobody's fault.
+    fn note_error(&self, error: &ProtocolError) {
+        if !matches!(error, ProtocolError::Io(_)) {
+            self.note_offence();
+        }
     }
 
     /// Whether nothing waits to be sent.
@@ -246,7 +266,10 @@ impl Core {
                 };
                 if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
             }
-            Err(error) => Step::End(error.to_string()),
+            Err(error) => {
+                self.line.note_offence();
+                Step::End(error.to_string())
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use crate::peer::address::PeerAddress;
 use crate::peer::assembly::{Piece, allow, announced};
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_CHAIN_MESSAGE};
 use crate::peer::links::Direction;
+use crate::peer::reach;
 
 /// How long the last words of a link may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -40,6 +41,10 @@ pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: S
         let mut failure = "the name has no address".to_owned();
         // Resolved once: the address that is dialled is the one that is shown.
         for remote in tokio::net::lookup_host(target).await.map_err(|error| error.to_string())? {
+            if let Err(reason) = reach::judge(remote.ip()) {
+                failure = reason.to_string();
+                continue;
+            }
             let request = client.ws(format!("http://{remote}/")).max_frame_size(MAX_CHAIN_MESSAGE);
             match request.connect().await {
                 Ok((_, framed)) => return Ok((remote, framed)),
@@ -110,7 +115,10 @@ impl Decoder for Guarded {
         if let Some((_, payload)) = announced(bytes) {
             let limits = self.line.limits();
             let limit = if self.known { limits.later } else { limits.first };
-            allow(payload, limit).map_err(|error| ProtocolError::Io(io::Error::other(error)))?;
+            if let Err(error) = allow(payload, limit) {
+                self.line.note_offence();
+                return Err(ProtocolError::Io(io::Error::other(error)));
+            }
         }
         let frame = self.codec.decode(bytes)?;
         self.known |= matches!(frame, Some(Frame::Text(_) | Frame::Binary(_)));
@@ -177,7 +185,10 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Outbound {
             }
             Ok(Frame::Pong(payload)) => self.core.pong(&payload),
             Ok(Frame::Close(_)) => end(self, "closed by the peer", ctx),
-            Err(error) => end(self, &error.to_string(), ctx),
+            Err(error) => {
+                self.core.line.note_error(&error);
+                end(self, &error.to_string(), ctx);
+            }
         }
     }
 

@@ -1,0 +1,268 @@
+//! Messages of peers into the sync, and what the sync asks for out again.
+
+use actix::fut::{ActorFutureExt, wrap_future};
+use actix::prelude::*;
+use bytes::Bytes;
+use tracing::{debug, info, warn};
+
+use super::{PeerManager, READ_BYTES};
+use crate::actors::chain::{DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
+use crate::actors::session::Out;
+use crate::ledger::chain::Origin;
+use crate::ledger::{Height, Tip};
+use crate::peer::book::Source;
+use crate::peer::chain_text::ChainText;
+use crate::peer::conduct::Offence;
+use crate::peer::incoming::{Incoming, ReadError};
+use crate::peer::limits::{
+    MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, MAX_CHAIN_MESSAGE, MAX_CHAINS_ASKED, MAX_UNASKED_MESSAGE,
+};
+use crate::peer::links::Direction;
+use crate::peer::message;
+use crate::peer::native::{self, Blocks, Frame};
+use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket};
+use crate::store::Snapshot;
+
+impl PeerManager {
+    pub(super) fn received(&mut self, id: LinkId, read: Result<Incoming, ReadError>, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let incoming = match read {
+            Ok(incoming) => incoming,
+            Err(error) => return self.misread(id, error),
+        };
+        let view = self.view();
+        let actions = match incoming {
+            Incoming::Hello(hello) => return self.introduce(id, hello, ctx),
+            Incoming::QueryLast => {
+                self.first_message(id);
+                self.sync.asked_last(id, &view)
+            }
+            Incoming::QueryAll => self.sync.asked_all(id, &view),
+            Incoming::Blocks(blocks) => {
+                if let Some(link) = self.links.get(id)
+                    && link.hello.is_none()
+                {
+                    link.handle.line().allow(MAX_UNASKED_MESSAGE);
+                }
+                self.sync.blocks(id, blocks)
+            }
+            Incoming::Frame(Frame::Addresses(list)) => {
+                for address in list.iter().filter_map(|text| text.parse().ok()) {
+                    self.book.add(address, Source::Learned, now);
+                }
+                return;
+            }
+            Incoming::Frame(frame) => {
+                let actions = self.sync.frame(id, frame, &view);
+                self.answer_waiting(false);
+                actions
+            }
+            Incoming::Unknown(kind) => {
+                debug!(link = id, kind, "message of an unknown type is ignored");
+                return;
+            }
+        };
+        self.perform(actions, ctx);
+    }
+
+    /// The peer has said something sensible: its address works.
+    pub(super) fn first_message(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id).filter(|link| link.hello.is_none()) else { return };
+        if let Direction::Outbound(address) = link.direction.clone() {
+            self.book.introduced(&address, None);
+        }
+    }
+
+    fn misread(&mut self, id: LinkId, error: ReadError) {
+        let reason = error.to_string();
+        if error.sender_at_fault() {
+            self.offence(id, &Offence::Misread(error), &reason);
+        } else {
+            let remote = self.links.get(id).map(|link| link.remote);
+            info!(link = id, ?remote, reason, "message refused");
+        }
+    }
+
+    // ---- Carrying out what the sync asks for.
+
+    pub(super) fn perform(&mut self, actions: Vec<Action>, ctx: &mut Context<Self>) {
+        for action in actions {
+            match action {
+                Action::Send(id, say) => self.say(id, say, ctx),
+                Action::Import { link, blocks, origin } => self.import(link, ImportBlocks { blocks, origin }, ctx),
+                Action::Stage { link, ticket, fork, blocks: Blocks { after, blocks } } => {
+                    self.stage(link, ticket, StageBlocks { fork, after, blocks }, ctx);
+                }
+                Action::Switch { link, ticket, origin } => self.switch(link, ticket, origin, ctx),
+                // Lost only when the chain's actor is gone, and the staged branch with it.
+                Action::Unstage => self.parts.chain.do_send(DropBranch),
+                Action::Serve { link, from, upto } => self.serve(link, from, upto, ctx),
+                Action::Close { link, fault } => self.drop_peer(link, fault),
+            }
+        }
+    }
+
+    fn drop_peer(&mut self, id: LinkId, fault: Fault) {
+        let reason = fault.to_string();
+        self.offence(id, &Offence::Fault(fault), &reason);
+    }
+
+    fn import(&mut self, id: LinkId, message: ImportBlocks, ctx: &mut Context<Self>) {
+        let Some(tip) = message.blocks.last().map(|block| block.tip()) else { return };
+        let remote = self.links.get(id).map(|link| link.remote);
+        ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
+            let Ok(result) = answer else { return };
+            if let Err(error) = &result {
+                info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+            }
+            manager.now();
+            let actions = manager.sync.imported(id, tip, result.as_ref(), &manager.view());
+            manager.perform(actions, ctx);
+        }));
+    }
+
+    fn stage(&mut self, id: LinkId, ticket: Ticket, message: StageBlocks, ctx: &mut Context<Self>) {
+        ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
+            let Ok(result) = answer else { return };
+            manager.now();
+            let actions = manager.sync.staged(id, ticket, result, &manager.view());
+            manager.perform(actions, ctx);
+        }));
+    }
+
+    fn switch(&mut self, id: LinkId, ticket: Ticket, origin: Origin, ctx: &mut Context<Self>) {
+        let switch = self.parts.chain.send(SwitchBranch { origin });
+        ctx.spawn(wrap_future::<_, Self>(switch).map(move |answer, manager, ctx| {
+            let Ok(result) = answer else { return };
+            manager.now();
+            if let Err(error) = &result {
+                info!(link = id, reason = %error, "branch refused");
+            }
+            let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
+            manager.perform(actions, ctx);
+        }));
+    }
+
+    pub(super) fn say(&mut self, id: LinkId, say: Say, ctx: &mut Context<Self>) {
+        match say {
+            Say::QueryAll => {
+                if let Some(link) = self.links.get(id) {
+                    link.handle.line().allow(MAX_CHAIN_MESSAGE);
+                }
+                self.send(id, Out::Text(message::query_all().into()));
+            }
+            Say::LastBlock => {
+                let snapshot = self.parts.reader.snapshot();
+                match snapshot.block_at(snapshot.tip().height) {
+                    Ok(Some(block)) => self.send(id, Out::Text(message::response_block(block.block()).into())),
+                    Ok(None) => {}
+                    Err(error) => warn!(%error, "cannot read the last block"),
+                }
+            }
+            Say::WholeChain => {
+                if !self.chain_making.contains(&id) && !self.chain_wanted.contains(&id) {
+                    self.chain_wanted.push_back(id);
+                    self.make_chains(ctx);
+                }
+            }
+            Say::Block(block) => self.send(id, Out::Text(message::response_block(block.block()).into())),
+            Say::Frame(frame) => self.send(id, Out::Binary(native::encode(&frame).into())),
+        }
+    }
+
+    pub(super) fn send(&mut self, id: LinkId, out: Out) {
+        let _ = self.deliver(id, out);
+    }
+
+    /// Sends, unless the peer has too much to read already: then it is told only the tip, once it has read.
+    pub(super) fn deliver(&mut self, id: LinkId, out: Out) -> bool {
+        let now = self.parts.stopwatch.millis();
+        let Some(link) = self.links.get(id) else { return false };
+        let sent = !self.lagging.contains_key(&id) && link.handle.send(out);
+        if !sent {
+            self.lagging.entry(id).or_insert(now);
+            self.sync.lost_track(id);
+        }
+        sent
+    }
+
+    /// Puts whole chains together for tutorial peers, not more at once than are bounded in memory.
+    fn make_chains(&mut self, ctx: &mut Context<Self>) {
+        while self.chain_making.len() < MAX_CHAINS_ASKED
+            && let Some(id) = self.chain_wanted.pop_front()
+        {
+            self.chain_making.insert(id);
+            let snapshot = self.parts.reader.snapshot();
+            let making = actix_web::web::block(move || chain_text(&snapshot));
+            ctx.spawn(wrap_future::<_, Self>(making).map(move |made, manager, ctx| {
+                manager.chain_making.remove(&id);
+                match made.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
+                    Ok(text) => manager.send(id, Out::Text(text)),
+                    Err(reason) => {
+                        warn!(link = id, reason, "the whole chain cannot be sent; the last block is");
+                        manager.say(id, Say::LastBlock, ctx);
+                    }
+                }
+                manager.make_chains(ctx);
+            }));
+        }
+    }
+
+    fn serve(&mut self, id: LinkId, from: Height, upto: Tip, ctx: &mut Context<Self>) {
+        let snapshot = self.parts.reader.snapshot();
+        let reading = actix_web::web::block(move || batch(&snapshot, from, upto));
+        ctx.spawn(wrap_future::<_, Self>(reading).map(move |read, manager, ctx| {
+            let next = match read.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
+                Ok(Some((bytes, next))) => manager.deliver(id, Out::Binary(bytes)).then_some(next),
+                Ok(None) => None,
+                Err(error) => {
+                    warn!(link = id, error, %from, "cannot read blocks for a peer");
+                    None
+                }
+            };
+            let actions = manager.sync.served(id, from, next);
+            manager.perform(actions, ctx);
+        }));
+    }
+}
+
+/// The whole chain as a message for a tutorial peer.
+fn chain_text(snapshot: &Snapshot) -> Result<Bytes, String> {
+    let mut text = ChainText::default();
+    let mut from = Height::GENESIS;
+    while from <= snapshot.tip().height {
+        let blocks = snapshot.blocks(from, MAX_BATCH_BLOCKS, READ_BYTES).map_err(|error| error.to_string())?;
+        let Some(last) = blocks.last() else { break };
+        from = last.height().next();
+        for block in &blocks {
+            text.push(block).map_err(|_| format!("it is longer than {MAX_CHAIN_MESSAGE} bytes"))?;
+        }
+    }
+    text.finish().map(Bytes::from).ok_or_else(|| "it is empty".to_owned())
+}
+
+/// The next batch of the chain that ends in `upto`, and the height after it; `None` if that is not our chain.
+fn batch(snapshot: &Snapshot, from: Height, upto: Tip) -> Result<Option<(Bytes, Height)>, String> {
+    let say = |error: crate::ledger::storage::StorageError| error.to_string();
+    if from == Height::GENESIS || from > upto.height || snapshot.hash_at(upto.height).map_err(say)? != Some(upto.hash) {
+        return Ok(None);
+    }
+    let parent = Height(from.0 - 1);
+    let Some(hash) = snapshot.hash_at(parent).map_err(say)? else { return Ok(None) };
+    let wanted = usize::try_from(upto.height.0 - parent.0).unwrap_or(usize::MAX).min(MAX_BATCH_BLOCKS);
+    let mut blocks = snapshot.blocks(from, wanted, MAX_BATCH_BYTES).map_err(say)?;
+    let mut room = MAX_BATCH_BYTES;
+    let fits = blocks.iter().take_while(|block| {
+        let bytes = block.block().compact_bytes();
+        let fits = bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    });
+    // One block always goes: a body is no longer than a batch.
+    let fits = fits.count().max(1);
+    blocks.truncate(fits);
+    let Some(last) = blocks.last() else { return Ok(None) };
+    let next = last.height().next();
+    let frame = Frame::Batch(Blocks { after: Tip { height: parent, hash }, blocks });
+    Ok(Some((native::encode(&frame).into(), next)))
+}

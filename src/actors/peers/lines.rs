@@ -1,0 +1,273 @@
+//! The links of PeerManager: who may join, who is who, and who is dropped.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_http::ws::{CloseCode, CloseReason};
+use tracing::{debug, info, warn};
+
+use super::{PeerManager, Refusal, Register, TICK};
+use crate::actors::clock;
+use crate::actors::session::{Handle, Out};
+use crate::ledger::chain::Origin;
+use crate::ledger::genesis;
+use crate::ledger::outbox::Millis;
+use crate::peer::address::PeerAddress;
+use crate::peer::book::Source;
+use crate::peer::conduct::{Offence, Verdict};
+use crate::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_INBOUND, MAX_PER_ADDRESS, MESSAGE_TIMEOUT, PING_AFTER};
+use crate::peer::links::{Direction, Introduction, Link};
+use crate::peer::message::{self, Hello, Nonce, PROTOCOL};
+use crate::peer::native::{self, Frame};
+use crate::peer::sync::{LinkId, View};
+
+impl PeerManager {
+    pub(super) fn register(&mut self, Register { direction, remote, handle }: Register) -> Result<LinkId, Refusal> {
+        let now = self.now();
+        let refusal = self.refusal(&direction, remote);
+        if let (Some(refusal), Direction::Outbound(address)) = (refusal, &direction) {
+            self.book.lost(address, now, &mut self.rng);
+            return Err(refusal);
+        }
+        if let Some(refusal) = refusal {
+            debug!(%remote, reason = %refusal, "link refused");
+            return Err(refusal);
+        }
+        let origin = match &direction {
+            Direction::Outbound(address) => {
+                self.book.linked(address);
+                self.book.origin(address)
+            }
+            Direction::Inbound => Origin::Stranger,
+        };
+        let id = self.next_link;
+        self.next_link += 1;
+        let nonce = Nonce(id);
+        let tip = self.view().tip();
+        let hello = Hello {
+            protocol: PROTOCOL,
+            node: self.node,
+            nonce,
+            genesis: genesis::tip().hash,
+            port: self.parts.port,
+            tip,
+            agent: concat!("dolmen/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        // A queue that was just made has room.
+        let _ = handle.send(Out::Text(message::query_last().into()))
+            && handle.send(Out::Text(message::hello(&hello).into()));
+        let since = clock::unix_millis();
+        self.links.add(id, Link { handle, direction, remote, nonce, hello: None, since, latency: None });
+        self.sync.opened(id, origin, tip);
+        debug!(link = id, %remote, "link opened");
+        Ok(id)
+    }
+
+    fn refusal(&self, direction: &Direction, remote: SocketAddr) -> Option<Refusal> {
+        if self.stopping {
+            return Some(Refusal::Stopping);
+        }
+        match direction {
+            _ if self.conduct.banned(remote.ip(), clock::unix_time().0).is_some() => Some(Refusal::Banned),
+            Direction::Outbound(_) => None,
+            Direction::Inbound if self.links.inbound() >= MAX_INBOUND => Some(Refusal::Full),
+            Direction::Inbound if !remote.ip().is_loopback() && self.links.inbound_from(remote) >= MAX_PER_ADDRESS => {
+                Some(Refusal::Address)
+            }
+            Direction::Inbound => None,
+        }
+    }
+
+    pub(super) fn unregister(&mut self, id: LinkId, ctx: &mut Context<Self>) {
+        let now = self.now();
+        let Some(link) = self.links.remove(id) else { return };
+        if let Direction::Outbound(address) = &link.direction {
+            self.book.lost(address, now, &mut self.rng);
+        }
+        self.lagging.remove(&id);
+        self.chain_wanted.retain(|waiting| *waiting != id);
+        if link.handle.line().offended() {
+            self.note_offence(link.remote.ip(), &Offence::Framing);
+        }
+        info!(link = id, remote = %link.remote, "link closed");
+        let actions = self.sync.closed(id, &self.view());
+        self.perform(actions, ctx);
+    }
+
+    /// Counts what a peer did wrong, says so in the log, and ends the link.
+    pub(super) fn offence(&mut self, id: LinkId, offence: &Offence, reason: &str) {
+        let Some(link) = self.links.get(id) else { return };
+        let remote = link.remote;
+        warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
+        self.close(id, CloseCode::Policy, "dropped for breaking the protocol");
+        self.note_offence(remote.ip(), offence);
+    }
+
+    fn note_offence(&mut self, address: IpAddr, offence: &Offence) {
+        if let Verdict::Banned(until) = self.conduct.note(address, offence, clock::unix_time().0) {
+            warn!(%address, until, "address banned");
+            self.enforce(address);
+        }
+    }
+
+    /// Ends the links of an address that has just been banned, and remembers the ban.
+    pub(super) fn enforce(&mut self, address: IpAddr) {
+        let theirs = |link: &Link<Handle>| link.remote.ip().to_canonical() == address.to_canonical();
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, link)| theirs(link)).map(|(id, _)| id).collect();
+        for id in links {
+            self.close(id, CloseCode::Policy, "banned");
+        }
+        self.keep_book();
+    }
+
+    pub(super) fn close(&mut self, id: LinkId, code: CloseCode, reason: &str) {
+        if let Some(link) = self.links.get(id) {
+            link.handle.close(Some(CloseReason::from((code, reason.to_owned()))));
+        }
+    }
+
+    pub(super) fn introduce(&mut self, id: LinkId, hello: Hello, ctx: &mut Context<Self>) {
+        if hello.genesis != genesis::tip().hash {
+            warn!(link = id, genesis = %hello.genesis, "peer of another network");
+            self.close(id, CloseCode::Policy, "another genesis");
+            return;
+        }
+        if hello.protocol != PROTOCOL {
+            info!(
+                link = id,
+                protocol = hello.protocol,
+                agent = hello.agent,
+                "peer speaks another native protocol; the tutorial's is spoken with it"
+            );
+            self.first_message(id);
+            return;
+        }
+        let address = self.links.get(id).and_then(|link| match &link.direction {
+            Direction::Outbound(address) => Some(address.clone()),
+            Direction::Inbound => None,
+        });
+        let introduction = self.links.introduce(id, hello.clone());
+        if introduction == Introduction::Oneself {
+            if let Some(address) = &address {
+                info!(peer = %address, "this address is this node itself; it is not dialled again");
+                self.book.oneself(address);
+            }
+            self.close(id, CloseCode::Normal, "this is the same node");
+            return;
+        }
+        if let Some(address) = &address {
+            self.book.introduced(address, Some(hello.node));
+        }
+        match introduction {
+            Introduction::Double { close } => {
+                debug!(link = close, "a second link to the same node is closed");
+                self.inherit_trust(close);
+                self.close(close, CloseCode::Normal, "there is another link");
+                if close == id {
+                    return;
+                }
+            }
+            Introduction::New => {
+                info!(link = id, node = %hello.node, tip = %hello.tip, agent = hello.agent, "native peer");
+            }
+            Introduction::Again | Introduction::Oneself => return,
+        }
+        if self.book.origin_of(hello.node) == Origin::Trusted {
+            // A node that the operator named, whoever dialled this time.
+            self.sync.set_origin(id, Origin::Trusted);
+        }
+        if let Some(link) = self.links.get(id) {
+            let _ = link.handle.send(Out::Ping);
+            let known = self.book.worth_telling();
+            if !known.is_empty() {
+                let _ = link.handle.send(Out::Binary(native::encode(&Frame::Addresses(known)).into()));
+            }
+        }
+        if let Some(spare) = self.listening_address(id) {
+            let now = self.now();
+            self.book.add(spare, Source::Learned, now);
+        }
+        let actions = self.sync.introduced(id, hello.tip, &self.view());
+        self.perform(actions, ctx);
+    }
+
+    /// A link to a node that the operator named is trusted, also when the one that stays was dialled by the other side.
+    fn inherit_trust(&mut self, closing: LinkId) {
+        let Some(closing) = self.links.get(closing) else { return };
+        let (Direction::Outbound(address), Some(hello)) = (&closing.direction, &closing.hello) else { return };
+        let (origin, node) = (self.book.origin(address), hello.node);
+        let twins: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.hello.as_ref().is_some_and(|hello| hello.node == node))
+            .map(|(id, _)| id)
+            .collect();
+        if origin == Origin::Trusted {
+            for twin in twins {
+                self.sync.set_origin(twin, Origin::Trusted);
+            }
+        }
+    }
+
+    /// Where an inbound native peer listens.
+    fn listening_address(&self, id: LinkId) -> Option<PeerAddress> {
+        let link = self.links.get(id)?;
+        let hello = link.hello.as_ref()?;
+        if link.direction != Direction::Inbound || hello.port == 0 {
+            return None;
+        }
+        let host = match link.remote.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => address.to_string(),
+        };
+        Some(PeerAddress::new(&host, hello.port))
+    }
+
+    /// Pings quiet links, drops dead ones, ones in the middle of an endless message, and ones that do not read.
+    pub(super) fn judge_lines(&mut self, now: Millis) {
+        let millis = |duration: Duration| duration.as_millis() as Millis;
+        let ping_after = millis(PING_AFTER);
+        let (mut caught_up, mut offences) = (Vec::new(), Vec::new());
+        for (id, link) in self.links.iter() {
+            let line = link.handle.line();
+            let quiet = now.saturating_sub(line.heard());
+            let lags = self.lagging.get(&id).map(|since| now.saturating_sub(*since));
+            let (reason, offence) = if quiet > millis(IDLE_TIMEOUT) {
+                (Some("nothing was heard"), None)
+            } else if line.begun().is_some_and(|since| now.saturating_sub(since) > millis(MESSAGE_TIMEOUT)) {
+                (Some("a message took too long"), Some(Offence::Framing))
+            } else if lags.is_some_and(|time| time > millis(LAG_TIMEOUT)) {
+                (Some("the peer does not read"), Some(Offence::NotReading))
+            } else {
+                (None, None)
+            };
+            if let Some(reason) = reason {
+                warn!(link = id, remote = %link.remote, reason, "peer dropped");
+                link.handle.kill();
+                if let Some(offence) = offence {
+                    offences.push((link.remote.ip(), offence));
+                }
+            } else if quiet > ping_after && quiet % ping_after < millis(TICK) {
+                let _ = link.handle.send(Out::Ping);
+            }
+            if lags.is_some() && link.handle.line().drained() {
+                caught_up.push(id);
+            }
+        }
+        for (address, offence) in offences {
+            self.note_offence(address, &offence);
+        }
+        let tip = self.view().tip();
+        for id in caught_up {
+            self.lagging.remove(&id);
+            let native = self.links.get(id).is_some_and(|link| link.hello.is_some());
+            // Whatever it has missed: the tip is enough to ask for the rest.
+            if native {
+                self.send(id, Out::Binary(native::encode(&Frame::Tip(tip)).into()));
+            } else if let Ok(Some(block)) = self.parts.reader.snapshot().block_at(tip.height) {
+                self.send(id, Out::Text(message::response_block(block.block()).into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,593 @@
+//! PeerManager: the links, whom to dial, and what is said to whom. Owns the [`Sync`], the [`Links`] and the [`Book`], all
+//! plain structs that think; this actor carries out what they ask for.
+//!
+//! The surprise: sessions whose peers do not read are not polled, so heartbeats and eviction are judged here, by what the
+//! session and this actor share of the socket.
+
+mod carry;
+mod lines;
+mod page;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, wrap_future};
+use actix::prelude::*;
+use actix_http::ws::CloseCode;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+
+use super::chain::ChainActor;
+use super::clock::{self, Stopwatch};
+use super::session::{self, Handle};
+use crate::ledger::chain::Origin;
+use crate::ledger::keeper::Update;
+use crate::ledger::outbox::Millis;
+use crate::ledger::{BlockHash, Height, Tip};
+use crate::peer::address::PeerAddress;
+use crate::peer::book::{Book, Source};
+use crate::peer::conduct::Conduct;
+use crate::peer::incoming::{Incoming, ReadError};
+use crate::peer::limits::{MAX_BATCH_BYTES, MAX_INBOUND, MAX_PER_ADDRESS};
+use crate::peer::links::{Direction, Link, Links};
+use crate::peer::message::NodeId;
+use crate::peer::sync::{LinkId, Progress, Sync, View};
+use crate::store::{Reader, Snapshot};
+use page::Page;
+
+/// How often time is looked at: the granularity of redialling.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Messages that may wait.
+const MAILBOX: usize = 4096;
+
+/// Bytes that are read from the store at once while a chain is sent.
+const READ_BYTES: usize = MAX_BATCH_BYTES;
+
+// ---- Messages.
+
+/// The best chain has changed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChainChanged(pub Arc<Update>);
+
+/// Link with these peers, now and whenever the link is lost. Answered at once.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AddPeers(pub Vec<PeerAddress>);
+
+/// The links, and the addresses without one.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<PeerRow>")]
+pub struct ListPeers;
+
+/// End a link and forget its address. Answers whether there was such a link.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct DropPeer(pub LinkId);
+
+/// The bans that last, each until a Unix time in seconds.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<(IpAddr, u64)>")]
+pub struct ListBans;
+
+/// Ban an address for some seconds and end its links. Answers until when.
+#[derive(Debug, Message)]
+#[rtype(result = "u64")]
+pub struct Ban {
+    /// The address.
+    pub address: IpAddr,
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// Forget a ban, and what led to it. Answers whether there was anything.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Unban(pub IpAddr);
+
+/// How far the branch is that is being fetched.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Progress>")]
+pub struct GetSync;
+
+/// How many native peers have said that their best chain holds this block of ours.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub struct CountHolders(pub Tip);
+
+/// Wait until this many native peers hold a block, or until it is no longer on our best chain; without a block, until our
+/// chain changes.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Awaited, oneshot::error::RecvError>")]
+pub struct AwaitHolders {
+    /// The block.
+    pub block: Option<Tip>,
+    /// How many peers.
+    pub peers: usize,
+}
+
+/// Answer to [`AwaitHolders`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// That many hold it.
+    Held,
+    /// Our chain has changed, and the block may have left it.
+    Changed,
+}
+
+/// A session has opened.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<LinkId, Refusal>")]
+pub struct Register {
+    /// Who dialled.
+    pub direction: Direction,
+    /// The socket's other end.
+    pub remote: SocketAddr,
+    /// How to speak to the session.
+    pub handle: Handle,
+}
+
+/// A session has ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unregister {
+    /// Which.
+    pub link: LinkId,
+}
+
+/// A session has read a message, or could not.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Received {
+    /// On which link.
+    pub link: LinkId,
+    /// The message.
+    pub read: Result<Incoming, ReadError>,
+}
+
+/// A ping was answered.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Latency {
+    /// On which link.
+    pub link: LinkId,
+    /// After how many milliseconds.
+    pub millis: f64,
+}
+
+/// Close every link and dial no more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// Why a link may not open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Refusal {
+    /// Too many links from outside.
+    #[error("there are {MAX_INBOUND} inbound links already")]
+    Full,
+    /// Too many links from one address.
+    #[error("there are {MAX_PER_ADDRESS} links from this address already")]
+    Address,
+    /// The address is banned.
+    #[error("this address is banned")]
+    Banned,
+    /// The node is about to stop.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// A row of [`ListPeers`].
+#[derive(Clone, Debug)]
+pub struct PeerRow {
+    /// The link; `None` for an address without one.
+    pub link: Option<LinkId>,
+    /// Where the peer was dialled, or the socket's other end.
+    pub address: String,
+    /// Who dialled; `None` without a link.
+    pub direction: Option<&'static str>,
+    /// `native`, `tutorial`, or `connecting` without a link.
+    pub kind: &'static str,
+    /// The peer's tip, as far as it has told us.
+    pub tip: Option<Tip>,
+    /// What program a native peer runs.
+    pub agent: Option<String>,
+    /// How long the last ping took, in milliseconds.
+    pub latency: Option<f64>,
+    /// When the link opened, in Unix milliseconds.
+    pub since: Option<Millis>,
+    /// Failed dials since the last link; only without a link.
+    pub failures: Option<u32>,
+    /// Points for misbehaviour of the address; only with a link.
+    pub score: Option<u32>,
+}
+
+// ---- The actor.
+
+/// What PeerManager is made of.
+pub struct Parts {
+    /// The one writer.
+    pub chain: Addr<ChainActor>,
+    /// The chain, to be read.
+    pub reader: Reader,
+    /// The node's clock.
+    pub stopwatch: Stopwatch,
+    /// Our own peer port, to be said in HELLO.
+    pub port: u16,
+    /// Where the address book is kept.
+    pub book_file: PathBuf,
+    /// Peers that the operator named.
+    pub peers: Vec<PeerAddress>,
+}
+
+/// The links of a node.
+pub struct PeerManager {
+    parts: Parts,
+    node: NodeId,
+    links: Links<Handle>,
+    sync: Sync,
+    book: Book,
+    conduct: Conduct,
+    next_link: LinkId,
+    rng: StdRng,
+    /// Links whose peer has more to read than may wait, and since when.
+    lagging: BTreeMap<LinkId, Millis>,
+    /// Callers that wait for peers to hold a block.
+    waiting: Vec<Waiting>,
+    /// Tutorial peers that wait for our whole chain.
+    chain_wanted: VecDeque<LinkId>,
+    /// Tutorial peers for which our whole chain is being put together.
+    chain_making: BTreeSet<LinkId>,
+    stopping: bool,
+}
+
+/// A caller of [`AwaitHolders`].
+struct Waiting {
+    block: Option<Tip>,
+    peers: usize,
+    caller: oneshot::Sender<Awaited>,
+}
+
+/// Our chain as the sync asks for it.
+struct Ours(Snapshot);
+
+impl View for Ours {
+    fn tip(&self) -> Tip {
+        self.0.tip()
+    }
+
+    fn hash_at(&self, height: Height) -> Option<BlockHash> {
+        match self.0.hash_at(height) {
+            Ok(hash) => hash,
+            Err(error) => {
+                warn!(%error, %height, "cannot read the chain");
+                None
+            }
+        }
+    }
+}
+
+impl PeerManager {
+    /// The manager of no links yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let mut rng = StdRng::from_rng(&mut rand::rng());
+        let node = NodeId(rng.random());
+        let mut book = Book::default();
+        let kept = page::read(&parts.book_file);
+        for line in kept.addresses {
+            book.add(line.address, line.source, 0);
+        }
+        for address in &parts.peers {
+            book.add(address.clone(), Source::Configured, 0);
+        }
+        Self {
+            parts,
+            node,
+            links: Links::new(node),
+            sync: Sync::default(),
+            book,
+            conduct: kept.conduct,
+            next_link: 1,
+            rng,
+            lagging: BTreeMap::new(),
+            waiting: Vec::new(),
+            chain_wanted: VecDeque::new(),
+            chain_making: BTreeSet::new(),
+            stopping: false,
+        }
+    }
+
+    fn now(&mut self) -> Millis {
+        let now = self.parts.stopwatch.millis();
+        self.sync.set_now(now);
+        now
+    }
+
+    fn view(&self) -> Ours {
+        Ours(self.parts.reader.snapshot())
+    }
+
+    // ---- Dialling.
+
+    fn dial_due(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        let now = self.now();
+        let links = &self.links;
+        for address in self.book.due(now, links.len(), |node| links.has_node(node)) {
+            debug!(peer = %address, "dialling");
+            let dial = session::dial(address.clone(), ctx.address(), self.parts.stopwatch);
+            ctx.spawn(wrap_future::<_, Self>(dial).map(move |result, manager, _| {
+                if let Err(reason) = result {
+                    debug!(peer = %address, reason, "dial failed");
+                    let now = manager.now();
+                    manager.book.lost(&address, now, &mut manager.rng);
+                }
+            }));
+        }
+    }
+
+    fn keep_book(&self) {
+        let page = Page { addresses: self.book.lines(), conduct: self.conduct.clone() };
+        if let Err(error) = page::write(&self.parts.book_file, &page) {
+            warn!(%error, file = %self.parts.book_file.display(), "the address book cannot be written");
+        }
+    }
+
+    // ---- Callers that wait.
+
+    /// Answers those whose block is held by enough peers, or has left our chain, and forgets those who went away.
+    fn answer_waiting(&mut self, chain_changed: bool) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let view = self.view();
+        let sync = &self.sync;
+        let ready = |waiting: &mut Waiting| {
+            waiting.caller.is_closed() || verdict(waiting, sync, &view, chain_changed).is_some()
+        };
+        let answered: Vec<Waiting> = self.waiting.extract_if(.., ready).collect();
+        for waiting in answered {
+            if let Some(verdict) = verdict(&waiting, &self.sync, &view, chain_changed) {
+                // Who went away does not want it.
+                let _ = waiting.caller.send(verdict);
+            }
+        }
+    }
+
+    // ---- Time.
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        self.judge_lines(now);
+        self.answer_waiting(false);
+        let actions = self.sync.tick(now, &self.view());
+        self.perform(actions, ctx);
+        self.dial_due(ctx);
+    }
+
+    fn rows(&self) -> Vec<PeerRow> {
+        let now = clock::unix_time().0;
+        let row = |(id, link): (LinkId, &Link<Handle>)| PeerRow {
+            link: Some(id),
+            address: match &link.direction {
+                Direction::Outbound(address) => address.to_string(),
+                Direction::Inbound => link.remote.to_string(),
+            },
+            direction: Some(if link.direction == Direction::Inbound { "inbound" } else { "outbound" }),
+            kind: if link.hello.is_some() { "native" } else { "tutorial" },
+            tip: self.sync.peer_tip(id),
+            agent: link.hello.as_ref().map(|hello| hello.agent.clone()),
+            latency: link.latency,
+            since: Some(link.since),
+            failures: None,
+            score: Some(self.conduct.points(link.remote.ip(), now)),
+        };
+        let linked = self.links.iter().map(row);
+        let has_link = |address: &PeerAddress| self.book.node(address).is_some_and(|node| self.links.has_node(node));
+        let unlinked =
+            self.book.unlinked().filter(|(address, source, _)| *source == Source::Configured && !has_link(address));
+        let unlinked = unlinked.map(|(address, _, failures)| PeerRow {
+            link: None,
+            address: address.to_string(),
+            direction: None,
+            kind: "connecting",
+            tip: None,
+            agent: None,
+            latency: None,
+            since: None,
+            failures: Some(failures),
+            score: None,
+        });
+        linked.chain(unlinked).collect()
+    }
+}
+
+/// What can be said to a waiting caller now.
+fn verdict(waiting: &Waiting, sync: &Sync, view: &Ours, chain_changed: bool) -> Option<Awaited> {
+    let Some(block) = waiting.block else { return chain_changed.then_some(Awaited::Changed) };
+    if view.hash_at(block.height) != Some(block.hash) {
+        return Some(Awaited::Changed);
+    }
+    (sync.holders(block, view) >= waiting.peers).then_some(Awaited::Held)
+}
+
+impl Actor for PeerManager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(TICK, |manager, ctx| manager.tick(ctx));
+        self.keep_book();
+        self.dial_due(ctx);
+    }
+}
+
+impl Handler<ChainChanged> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, ChainChanged(update): ChainChanged, ctx: &mut Self::Context) {
+        self.now();
+        let actions = self.sync.updated(&update, &self.view());
+        self.perform(actions, ctx);
+        self.answer_waiting(true);
+    }
+}
+
+impl Handler<AddPeers> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, AddPeers(addresses): AddPeers, ctx: &mut Self::Context) {
+        let now = self.now();
+        let mut changed = false;
+        for address in addresses {
+            changed |= self.book.add(address.clone(), Source::Configured, now);
+            let trusted: Vec<LinkId> = self
+                .links
+                .iter()
+                .filter(|(_, link)| link.direction == Direction::Outbound(address.clone()))
+                .map(|(id, _)| id)
+                .collect();
+            for id in trusted {
+                self.sync.set_origin(id, Origin::Trusted);
+            }
+        }
+        if changed {
+            self.keep_book();
+        }
+        self.dial_due(ctx);
+    }
+}
+
+impl Handler<ListPeers> for PeerManager {
+    type Result = Vec<PeerRow>;
+
+    fn handle(&mut self, _: ListPeers, _: &mut Self::Context) -> Self::Result {
+        self.rows()
+    }
+}
+
+impl Handler<DropPeer> for PeerManager {
+    type Result = bool;
+
+    fn handle(&mut self, DropPeer(id): DropPeer, _: &mut Self::Context) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        if let Direction::Outbound(address) = link.direction.clone() {
+            self.book.remove(&address);
+            self.keep_book();
+        }
+        self.close(id, CloseCode::Normal, "the operator closed the link");
+        true
+    }
+}
+
+impl Handler<ListBans> for PeerManager {
+    type Result = Vec<(IpAddr, u64)>;
+
+    fn handle(&mut self, _: ListBans, _: &mut Self::Context) -> Self::Result {
+        self.conduct.bans(clock::unix_time().0).collect()
+    }
+}
+
+impl Handler<Ban> for PeerManager {
+    type Result = MessageResult<Ban>;
+
+    fn handle(&mut self, Ban { address, seconds }: Ban, _: &mut Self::Context) -> Self::Result {
+        let until = self.conduct.ban(address, seconds, clock::unix_time().0);
+        self.enforce(address);
+        MessageResult(until)
+    }
+}
+
+impl Handler<Unban> for PeerManager {
+    type Result = bool;
+
+    fn handle(&mut self, Unban(address): Unban, _: &mut Self::Context) -> bool {
+        let known = self.conduct.forgive(address);
+        self.keep_book();
+        known
+    }
+}
+
+impl Handler<GetSync> for PeerManager {
+    type Result = Option<Progress>;
+
+    fn handle(&mut self, _: GetSync, _: &mut Self::Context) -> Self::Result {
+        self.sync.progress()
+    }
+}
+
+impl Handler<CountHolders> for PeerManager {
+    type Result = usize;
+
+    fn handle(&mut self, CountHolders(block): CountHolders, _: &mut Self::Context) -> usize {
+        self.sync.holders(block, &self.view())
+    }
+}
+
+impl Handler<AwaitHolders> for PeerManager {
+    type Result = ResponseFuture<Result<Awaited, oneshot::error::RecvError>>;
+
+    fn handle(&mut self, AwaitHolders { block, peers }: AwaitHolders, _: &mut Self::Context) -> Self::Result {
+        let (caller, answer) = oneshot::channel();
+        self.waiting.push(Waiting { block, peers, caller });
+        self.answer_waiting(false);
+        Box::pin(answer)
+    }
+}
+
+impl Handler<Register> for PeerManager {
+    type Result = Result<LinkId, Refusal>;
+
+    fn handle(&mut self, message: Register, _: &mut Self::Context) -> Self::Result {
+        self.register(message)
+    }
+}
+
+impl Handler<Unregister> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, Unregister { link }: Unregister, ctx: &mut Self::Context) {
+        self.unregister(link, ctx);
+    }
+}
+
+impl Handler<Received> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, Received { link, read }: Received, ctx: &mut Self::Context) {
+        self.received(link, read, ctx);
+    }
+}
+
+impl Handler<Latency> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, Latency { link, millis }: Latency, _: &mut Self::Context) {
+        if let Some(link) = self.links.get_mut(link) {
+            link.latency = Some(millis);
+        }
+    }
+}
+
+impl Handler<Stop> for PeerManager {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.stopping = true;
+        let ids: Vec<LinkId> = self.links.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            self.close(id, CloseCode::Away, "the node stops");
+        }
+        ctx.stop();
+    }
+}

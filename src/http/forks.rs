@@ -1,0 +1,60 @@
+//! `GET /forks`, `POST /forks/{hash}/adopt` and `/requeue`: branches off the best chain, and what an operator may do.
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Value, json};
+
+use super::App;
+use super::mine::receipt_id;
+use super::problem::Problem;
+use super::status::tip_json;
+use crate::actors::chain::{AdoptBranch, GetBranches, Requeue};
+use crate::actors::clock;
+use crate::ledger::BlockHash;
+
+/// The kept branches, highest first.
+pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let branches = app.chain.send(GetBranches).await??;
+    let now = clock::unix_time().0;
+    let rows: Vec<Value> = branches
+        .iter()
+        .map(|branch| {
+            json!({
+                "tip": tip_json(branch.tip),
+                "fork": tip_json(branch.fork),
+                "length": branch.tip.height.0.saturating_sub(branch.fork.height.0),
+                "ageSeconds": now.saturating_sub(branch.time.0),
+                "parked": branch.parked,
+            })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(json!({ "best": tip_json(app.reader.snapshot().tip()), "branches": rows })))
+}
+
+fn hash_of(text: &str) -> Result<BlockHash, Problem> {
+    BlockHash::from_hex(&text.to_ascii_lowercase()).ok_or_else(|| {
+        Problem::bad_request("a branch is named by a block hash of 64 hex characters, as GET /forks gives it")
+    })
+}
+
+/// Makes a kept branch the best chain, whatever it undoes.
+pub async fn adopt(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let update = app.chain.send(AdoptBranch(hash_of(&hash)?)).await??;
+    Ok(HttpResponse::Ok().json(json!({
+        "tip": tip_json(update.new),
+        "fork": tip_json(update.fork),
+        "undone": update.depth(),
+        "requeued": update.requeued,
+    })))
+}
+
+/// Mines the entries of another node's side blocks again, up to this one.
+pub async fn requeue(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let mined = app.chain.send(Requeue(hash_of(&hash)?)).await??;
+    let rows: Vec<Value> = mined
+        .iter()
+        .map(|mined| {
+            json!({ "receipt": receipt_id(&mined.submission), "index": mined.block.height(), "block": mined.block.hash().to_string() })
+        })
+        .collect();
+    Ok(HttpResponse::Ok().json(rows))
+}

@@ -1,0 +1,151 @@
+//! Blocks of others: beside the chain, onto it, or in place of its end.
+
+use std::collections::HashMap;
+
+use rand::Rng;
+
+use super::{Imported, Keeper, MAX_TOLD, STAGE_ABOVE, Staged, Update};
+use crate::ledger::block::{Height, SharedBlock, Tip};
+use crate::ledger::chain::{self, ImportError, Origin, Verdict};
+use crate::ledger::hash::BlockHash;
+use crate::ledger::outbox::Effect;
+use crate::ledger::storage::{Batch, BatchBlock, SideBlock, Storage, StorageError, TipChange};
+impl<S: Storage> Keeper<S> {
+    /// Takes a run of blocks, each the child of the one before.
+    ///
+    /// # Errors
+    /// The first rule that a block breaks, or the store did not do its part. Nothing has changed then.
+    pub fn import(&mut self, run: &[SharedBlock], origin: Origin, rng: &mut impl Rng) -> Result<Imported, ImportError> {
+        match self.chain.judge(run, &self.storage, origin, self.max_reorg)? {
+            Verdict::Known => Ok(Imported::Known),
+            Verdict::Unconnected => Ok(Imported::Unconnected),
+            Verdict::Side { new } => {
+                self.keep_aside(&run[new], false)?;
+                Ok(Imported::Side)
+            }
+            Verdict::Parked { new, depth } => {
+                self.keep_aside(&run[new], true)?;
+                Ok(Imported::Parked { depth })
+            }
+            Verdict::Change { new, change } if new.len() > STAGE_ABOVE => {
+                let mut staged = self.stage(change.fork)?;
+                let outcome = self.stage_run(&mut staged, &change.revived, &run[new]);
+                match outcome {
+                    Ok(()) => self.switch(staged, origin, rng),
+                    Err(error) => {
+                        self.discard(staged);
+                        Err(error)
+                    }
+                }
+            }
+            Verdict::Change { new, change } => Ok(Imported::Changed(self.change(&run[new], change)?)),
+        }
+    }
+
+    fn stage_run(
+        &mut self,
+        staged: &mut Staged<S::Staging>,
+        revived: &[BlockHash],
+        run: &[SharedBlock],
+    ) -> Result<(), ImportError> {
+        let revived = self.blocks_of(revived)?;
+        if !revived.is_empty() {
+            self.stage_append(staged, &revived)?;
+        }
+        for chunk in run.chunks(STAGE_ABOVE) {
+            self.stage_append(staged, chunk)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep_aside(&mut self, blocks: &[SharedBlock], parked: bool) -> Result<(), StorageError> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let come: Vec<SideBlock> = blocks.iter().map(|block| chain::side_block(block, parked)).collect();
+        let forget = self.chain.overflow(&[], &come);
+        let batch = Batch {
+            blocks: blocks.iter().map(|block| BatchBlock { block: block.clone(), placed: Vec::new() }).collect(),
+            park: if parked { come.iter().map(|side| side.hash).collect() } else { Vec::new() },
+            forget,
+            ..Batch::default()
+        };
+        self.storage.commit(&batch)?;
+        self.chain.note(&[], come);
+        self.chain.note(&batch.forget, Vec::new());
+        Ok(())
+    }
+
+    /// Changes the best chain by one durable step.
+    pub(super) fn change(&mut self, new: &[SharedBlock], change: TipChange) -> Result<Update, StorageError> {
+        let mut entered = self.blocks_of(&change.revived)?;
+        entered.extend_from_slice(new);
+        let heights: HashMap<BlockHash, Height> = entered.iter().map(|block| (block.hash(), block.height())).collect();
+        let departure = self.departure(change.fork, |hash| heights.contains_key(hash))?;
+        let batch = Batch {
+            blocks: new.iter().map(|block| BatchBlock { block: block.clone(), placed: Vec::new() }).collect(),
+            forget: self.chain.overflow(&change.revived, &departure.sides),
+            pending: departure.effect.lost.clone(),
+            satisfied: departure.effect.satisfied.clone(),
+            change: Some(change.clone()),
+            ..Batch::default()
+        };
+        let old = self.tip();
+        self.storage.commit(&batch)?;
+        Ok(self.changed(old, change, departure, &batch.forget, entered))
+    }
+
+    /// Takes over a change that has become durable.
+    pub(super) fn changed(
+        &mut self,
+        old: Tip,
+        change: TipChange,
+        departure: Departure,
+        forgotten: &[BlockHash],
+        entered: Vec<SharedBlock>,
+    ) -> Update {
+        let left = departure.sides.iter().map(|side| side.hash).collect();
+        self.chain.note(&change.revived, departure.sides);
+        self.chain.note(forgotten, Vec::new());
+        self.outbox.note(&departure.effect);
+        let requeued = departure.effect.lost.len();
+        let entered = if entered.len() > MAX_TOLD { Vec::new() } else { entered };
+        Update { old, fork: change.fork, new: change.tip, left, entered, requeued }
+    }
+
+    /// What leaves the best chain above `fork`, when the blocks that `enters` names come in.
+    pub(super) fn departure(&self, fork: Tip, enters: impl Fn(&BlockHash) -> bool) -> Result<Departure, StorageError> {
+        let (mut sides, mut placed) = (Vec::new(), Vec::new());
+        for height in fork.height.0 + 1..=self.tip().height.0 {
+            let Some(hash) = self.storage.hash_at(Height(height))? else {
+                return Err(StorageError::Damaged(format!("no block at height {height} below the tip").into()));
+            };
+            let Some(block) = self.storage.block(&hash)? else {
+                return Err(StorageError::Damaged(format!("block {hash} at height {height} is missing").into()));
+            };
+            sides.push(chain::side_block(&block, false));
+            placed.extend(self.storage.placed_in(&hash)?);
+        }
+        let on_new_chain = |hash: &BlockHash| -> Result<bool, StorageError> {
+            Ok(enters(hash) || self.storage.height_of(hash)?.is_some_and(|height| height <= fork.height))
+        };
+        let effect = self.outbox.judge(&placed, &self.storage, on_new_chain)?;
+        Ok(Departure { sides, effect })
+    }
+
+    pub(super) fn blocks_of(&self, hashes: &[BlockHash]) -> Result<Vec<SharedBlock>, StorageError> {
+        let block = |hash: &BlockHash| {
+            self.storage
+                .block(hash)?
+                .ok_or_else(|| StorageError::Damaged(format!("side block {hash} is missing").into()))
+        };
+        hashes.iter().map(block).collect()
+    }
+}
+
+/// What leaves the best chain, and what that does to the outbox.
+pub(super) struct Departure {
+    /// The blocks, lowest first.
+    pub(super) sides: Vec<SideBlock>,
+    pub(super) effect: Effect,
+}
