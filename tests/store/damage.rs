@@ -463,3 +463,29 @@ fn random_harm_never_makes_a_wrong_block() {
         }
     }
 }
+
+#[test]
+fn a_reorg_that_is_cut_from_the_log_is_taken_back_in_what_is_derived() {
+    let options = Options { segment_bytes: 1 << 20, checkpoint_blocks: 1000, ..options() };
+    let disk = SimDisk::default();
+    let mut model = MemoryStorage::new();
+    let (mut store, _) = open(&disk, &options);
+    let first = branch(genesis::tip(), 8, "a");
+    let op = Op::Commit(extend(genesis::tip(), &first));
+    op.ask(&mut store).expect("commits");
+    op.ask(&mut model).expect("commits");
+    store.close().expect("closes, with a checkpoint");
+    let (mut store, _) = open(&disk, &options);
+    store.commit(&extend(first[4].tip(), &branch(first[4].tip(), 4, "b"))).expect("commits");
+    drop(store);
+    let segment = segments(&disk).pop().expect("a segment");
+    let bytes = disk.read(&segment).expect("there");
+    disk.put(&segment, &bytes[..bytes.len() - 1]);
+
+    for what in ["at once", "opened again"] {
+        let (store, report) = open(&disk, &options);
+        assert_eq!(report.rebuilt, None, "{what}");
+        assert_eq!(report.cut.is_some(), what == "at once");
+        assert_eq!(difference(&store, &model, &[]), None, "{what}");
+    }
+}
