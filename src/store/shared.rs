@@ -42,6 +42,9 @@ pub(super) const REBUILD: &str = "REBUILD";
 /// Takes the record that an entry leads to; `None` where there is none.
 pub(super) type TakeRecord<'t> = &'t mut dyn FnMut(Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
 
+/// As [`TakeRecord`], with the height that the entry is of.
+type TakeHeight<'t> = &'t mut dyn FnMut(Height, Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
+
 /// What left the best chain in one step.
 #[derive(Debug)]
 pub(super) struct Departure {
@@ -324,7 +327,7 @@ impl Shared {
         from: Height,
         max_blocks: usize,
         max_bytes: usize,
-        take: &mut dyn FnMut(Height, Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>,
+        take: TakeHeight<'_>,
     ) -> Result<(), StorageError> {
         let (mut taken, mut bytes) = (0, 0);
         let mut next = from;

@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::chain::ChainActor;
 use super::clock::{self, Stopwatch};
@@ -37,7 +37,8 @@ use crate::peer::incoming::{Incoming, ReadError};
 use crate::peer::limits::{MAX_BATCH_BYTES, MAX_INBOUND, MAX_PER_ADDRESS};
 use crate::peer::links::{Direction, Link, Links};
 use crate::peer::message::NodeId;
-use crate::peer::sync::{LinkId, Progress, Sync, View};
+use crate::peer::sync::progress::{Line, Lines, Progress};
+use crate::peer::sync::{LinkId, Sync, View};
 use crate::store::{Reader, Snapshot};
 use page::Page;
 
@@ -233,6 +234,8 @@ pub struct PeerManager {
     node: NodeId,
     links: Links<Handle>,
     sync: Sync,
+    /// When to say how far a fetch is.
+    lines: Lines,
     book: Book,
     conduct: Conduct,
     next_link: LinkId,
@@ -293,6 +296,7 @@ impl PeerManager {
             node,
             links: Links::new(node),
             sync: Sync::default(),
+            lines: Lines::default(),
             book,
             conduct: kept.conduct,
             next_link: 1,
@@ -372,7 +376,22 @@ impl PeerManager {
         self.answer_waiting(false);
         let actions = self.sync.tick(now, &self.view());
         self.perform(actions, ctx);
+        self.say_progress(now);
         self.dial_due(ctx);
+    }
+
+    fn say_progress(&mut self, now: Millis) {
+        match self.lines.look(self.sync.progress(), now) {
+            Some(Line::Fetching { progress, per_second }) => {
+                let Progress { link, from, at, target } = progress;
+                info!(link, %from, %at, %target, percent = progress.percent(), per_second, "fetching blocks");
+            }
+            Some(Line::Ended { progress: Progress { link, from, at, target }, millis }) => {
+                let tip = self.parts.reader.tip();
+                info!(link, %from, %at, %target, %tip, millis, "fetching ended");
+            }
+            None => {}
+        }
     }
 
     fn rows(&self) -> Vec<PeerRow> {

@@ -68,7 +68,7 @@ impl Sync {
         if tip == common {
             // All of it is staged already: only that makes our own tip worse than a block that we have.
             let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
-            download.step = Step::Switching;
+            download.step = Step::Switching { fork };
             self.partial = None;
             actions.push(Action::Switch { link, ticket: download.ticket, origin });
             return;
@@ -155,7 +155,7 @@ impl Sync {
                     actions.push(frame(link, Frame::More { batches: 1 }));
                 } else if *staging == 0 {
                     let origin = self.links.get(&link).map_or(Origin::Stranger, |state| state.origin);
-                    download.step = Step::Switching;
+                    download.step = Step::Switching { fork: *fork };
                     self.partial = None;
                     actions.push(Action::Switch { link, ticket, origin });
                 }

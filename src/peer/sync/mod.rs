@@ -13,6 +13,7 @@
 //! | our chain was reorganised | last block | Tip |
 
 mod fetch;
+pub mod progress;
 mod serve;
 mod tell;
 
@@ -23,6 +24,7 @@ use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
 use crate::peer::limits::{MAX_CHAINS_ASKED, SYNC_TIMEOUT};
 use crate::peer::native::{Blocks, Frame};
+use progress::Progress;
 
 /// Names a link of this node while it lives; later links have larger numbers.
 pub type LinkId = u64;
@@ -138,19 +140,6 @@ pub enum Fault {
     Stalled,
 }
 
-/// How far fetching a branch is, for people.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// The peer that it is fetched from.
-    pub link: LinkId,
-    /// Height where the branch begins.
-    pub from: Height,
-    /// Height that has arrived.
-    pub at: Height,
-    /// Height where it ends.
-    pub target: Height,
-}
-
 #[derive(Debug)]
 struct Link {
     origin: Origin,
@@ -220,7 +209,7 @@ enum Step {
     /// Waiting for batches; `owed` may still come, `staging` are on their way to the ledger.
     Fetching { fork: Tip, tip: Tip, owed: u32, staging: u32, small: bool },
     /// The ledger has the whole branch.
-    Switching,
+    Switching { fork: Tip },
 }
 
 /// Blocks that stay staged when their sender goes away, so that another can go on.
@@ -273,7 +262,7 @@ impl Sync {
         let (from, at) = match step {
             Step::Locating { .. } => return None,
             Step::Fetching { fork, tip, .. } => (fork.height, tip.height),
-            Step::Switching => (target.height, target.height),
+            Step::Switching { fork } => (fork.height, target.height),
         };
         Some(Progress { link: *link, from, at, target: target.height })
     }
@@ -432,7 +421,7 @@ impl Sync {
             let waits_for_peer = match &download.step {
                 Step::Locating { .. } => true,
                 Step::Fetching { staging, small, .. } => *staging == 0 && !*small,
-                Step::Switching => false,
+                Step::Switching { .. } => false,
             };
             waits_for_peer && download.alive + patience < self.now
         });
