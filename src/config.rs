@@ -430,6 +430,19 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_links_is_set_alike() {
+        let file = parse_file("f", "max_inbound = 5\nmax_outbound = 6\nmax_per_address = 7").expect("TOML");
+        let env = environment(&[("DOLMEN_MAX_INBOUND", "8"), ("DOLMEN_MAX_PER_ADDRESS", "9")]).expect("variables");
+        let flags = Layer { max_per_address: Some(0), ..Layer::default() };
+        let config = Config::from_layers(flags, env, file).expect("layers");
+        assert_eq!(config.slots, Slots { inbound: 8, outbound: 6, per_address: 0 });
+        let flags = Layer { max_inbound: Some(5000), ..Layer::default() };
+        let error = Config::from_layers(flags, Layer::default(), Layer::default()).expect_err("too many");
+        assert_eq!(error.to_string(), "--max-inbound: 5000 is more than 4096 links");
+        assert!(environment(&[("DOLMEN_MAX_OUTBOUND", "-1")]).is_err());
+    }
+
+    #[test]
     fn the_tutorials_variables_work_and_may_not_contradict_ours() {
         let layer = environment(&[("PORT", "3005"), ("WS_PORT", "6010")]).expect("ports");
         assert_eq!((layer.http.as_deref(), layer.p2p.as_deref()), (Some("127.0.0.1:3005"), Some("127.0.0.1:6010")));

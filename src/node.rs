@@ -114,7 +114,14 @@ impl Node {
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
-        let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
+        let app = http::App {
+            chain: chain.clone(),
+            peers: manager.clone(),
+            reader: reader.clone(),
+            stopwatch,
+            slots: config.slots,
+            max_reorg: config.max_reorg,
+        };
         let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
@@ -129,6 +136,7 @@ impl Node {
         actix_web::rt::spawn(http_server);
         actix_web::rt::spawn(p2p_server);
         info!(http = %http_address, p2p = %p2p_address, data_dir = %config.data_dir.display(), %tip,
+            max_inbound = config.slots.inbound, max_outbound = config.slots.outbound, max_reorg = config.max_reorg,
             millis = stopwatch.millis(), "node ready");
         Ok(Self {
             http_address,

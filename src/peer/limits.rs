@@ -78,6 +78,10 @@ pub const PING_AFTER: Duration = Duration::from_secs(20);
 /// A link on which nothing was heard for this long, not even an answer to a ping, is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A link whose other end has not even acknowledged what we sent for this long is closed: its machine is gone. A tutorial
+/// peer that does nothing but verify a long chain acknowledges all the same, as far as its buffers hold.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
 /// A message that has begun must be whole after this long.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 

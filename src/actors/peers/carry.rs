@@ -32,6 +32,9 @@ impl PeerManager {
         ctx: &mut Context<Self>,
     ) -> Millis {
         let now = self.now();
+        if self.dropped.contains(&id) {
+            return 0;
+        }
         match read {
             Ok(incoming) => match self.hear(id, self.kind_of(id, &incoming), now) {
                 Ok(wait) => {

@@ -17,7 +17,7 @@ use crate::peer::address::PeerAddress;
 use crate::peer::conduct::{Offence, Verdict};
 use crate::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER};
 use crate::peer::links::{Direction, Introduction, Link};
-use crate::peer::message::{self, Hello, Nonce, PROTOCOL};
+use crate::peer::message::{self, Hello, NodeId, Nonce, PROTOCOL};
 use crate::peer::native::{self, Frame};
 use crate::peer::pace::Patience;
 use crate::peer::sync::{LinkId, Say, View};
@@ -96,6 +96,7 @@ impl PeerManager {
         self.lagging.remove(&id);
         self.chains.closed(id);
         self.patience.remove(&id);
+        self.dropped.remove(&id);
         if link.handle.line().offended() {
             self.note_offence(link.remote.ip(), &Offence::Framing);
         }
@@ -107,10 +108,13 @@ impl PeerManager {
         self.perform(actions, ctx);
     }
 
-    /// Counts what a peer did wrong, says so in the log, and ends the link.
+    /// Counts what a peer did wrong, once for each link, says so in the log, and ends the link.
     pub(super) fn offence(&mut self, id: LinkId, offence: &Offence, reason: &str) {
         let Some(link) = self.links.get(id) else { return };
         let remote = link.remote;
+        if !self.dropped.insert(id) {
+            return;
+        }
         warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
         self.close(id, CloseCode::Policy, "dropped for breaking the protocol");
         self.note_offence(remote.ip(), offence);
@@ -179,6 +183,9 @@ impl PeerManager {
                 }
                 self.close(close, CloseCode::Normal, "there is another link");
                 if close == id {
+                    // Its node may have dialled anew because the link that stays is dead: that shows in some seconds,
+                    // once there is something to acknowledge, and then its next dial succeeds.
+                    self.ping_node(hello.node);
                     return;
                 }
             }
@@ -213,6 +220,13 @@ impl PeerManager {
         self.patience.remove(&id);
         if let Some(link) = self.links.get(id) {
             link.handle.line().trust();
+        }
+    }
+
+    fn ping_node(&self, node: NodeId) {
+        let to_node = |link: &&Link<Handle>| link.hello.as_ref().is_some_and(|hello| hello.node == node);
+        for link in self.links.iter().map(|(_, link)| link).filter(to_node) {
+            let _ = link.handle.send(Out::Ping);
         }
     }
 

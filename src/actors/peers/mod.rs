@@ -8,7 +8,7 @@ mod carry;
 mod lines;
 mod page;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -249,6 +249,8 @@ pub struct PeerManager {
     chains: ChainAnswers,
     /// The chain that was put together last, while it is on its way.
     chain_text: Option<(Tip, Bytes)>,
+    /// Links that are being closed for what their peer did: nothing more is heard on them.
+    dropped: BTreeSet<LinkId>,
     /// What is thought of what strangers say.
     patience: BTreeMap<LinkId, Patience>,
     stopping: bool,
@@ -310,6 +312,7 @@ impl PeerManager {
             waiting: Vec::new(),
             chains: ChainAnswers::default(),
             chain_text: None,
+            dropped: BTreeSet::new(),
             patience: BTreeMap::new(),
             stopping: false,
         }

@@ -24,6 +24,7 @@ use futures_util::{Stream, StreamExt};
 use tracing::debug;
 
 use super::shared::Admission;
+use super::socket::notice_silence;
 use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
 use crate::peer::assembly::{Guard, Piece};
@@ -49,6 +50,7 @@ pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions, shared: &A
     // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
     let Ok(descriptor) = stream.as_fd().try_clone_to_owned() else { return };
     let socket = TcpStream::from(descriptor);
+    notice_silence(&socket);
     match stream.peer_addr().map(|remote| Admission::ask(shared, remote.ip())) {
         Ok(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
         Ok(Err(reason)) => {

@@ -6,6 +6,7 @@
 mod inbound;
 mod outbound;
 mod shared;
+mod socket;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;

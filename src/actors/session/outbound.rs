@@ -12,12 +12,17 @@ use actix::fut::wrap_future;
 use actix::prelude::*;
 use actix_codec::{Decoder, Encoder, Framed};
 use actix_http::ws::{Codec, Frame, Message, ProtocolError};
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection, ConnectorService};
+use actix_web::dev::{Service, fn_service};
+use actix_web::rt::net::TcpStream;
 use awc::BoxedSocket;
+use awc::http::Uri;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use tokio::sync::mpsc;
 
+use super::socket::notice_silence;
 use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
 use crate::peer::address::PeerAddress;
@@ -36,7 +41,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, shared: Arc<Shared>) -> Result<(), String> {
     let connect = async {
         let target = (address.host().trim_start_matches('[').trim_end_matches(']'), address.port());
-        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT).finish();
+        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT);
+        let client = client.connector(awc::Connector::new().connector(fn_service(connect_socket))).finish();
         let mut failure = "the name has no address".to_owned();
         // Resolved once: the address that is dialled is the one that is shown.
         for remote in tokio::net::lookup_host(target).await.map_err(|error| error.to_string())? {
@@ -56,6 +62,13 @@ pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, shared: Arc<
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| "no answer in time".to_owned())??;
     start(address, remote, framed, manager, shared);
     Ok(())
+}
+
+/// A plain connection whose silence is noticed.
+async fn connect_socket(to: ConnectInfo<Uri>) -> Result<Connection<Uri, TcpStream>, ConnectError> {
+    let connection = ConnectorService::default().call(to).await?;
+    notice_silence(connection.io_ref());
+    Ok(connection)
 }
 
 fn start(
