@@ -122,7 +122,7 @@ impl Node {
             slots: config.slots,
             max_reorg: config.max_reorg,
         };
-        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
+        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone(), ..Guard::default() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
                 set --api-token-file, or listen on 127.0.0.1");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
+use support::http::Request;
 use support::process::{NodeOptions, NodeProcess};
 use support::tutorial::{Options, TutorialPeer};
 use support::wait::{self, SOON};
@@ -144,4 +145,26 @@ fn unfinished_messages_of_many_strangers_make_room_for_others() {
     let after = node.resident_bytes();
     assert!(after < before + 128 * MIB as u64, "from {before} to {after} bytes");
     assert!(is_served(&mut dial(&node, HOME)), "a small message has room");
+}
+
+#[test]
+fn many_large_requests_that_never_come_do_not_keep_small_ones_out() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let head = "POST /mineBlock HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2097152\r\n\r\n";
+    let mut waiting: Vec<_> = (0..64).map(|_| node.connect()).collect();
+    waiting.iter_mut().for_each(|connection| connection.send_raw(head.as_bytes()).expect("the node reads"));
+    let refused = wait::until(SOON, "those to be refused that have no room", || {
+        waiting.iter_mut().find_map(|connection| {
+            connection.set_timeout(Duration::from_millis(20)).expect("a timeout above zero");
+            connection.receive(false).ok()
+        })
+    });
+    assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")));
+    mine(&node, "a small one");
+    drop(waiting);
+    let large = format!(r#"{{"data":["{}"]}}"#, vec!["x"; 70_000].join(r#"",""#));
+    wait::until(SOON, "the room to be free", || {
+        let answer = node.try_request(&Request::post_json("/mineBlock", &large)).ok()?;
+        (answer.status == 413).then_some(())
+    });
 }
