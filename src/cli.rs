@@ -158,6 +158,15 @@ struct NodeArgs {
     /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
     #[arg(long, value_name = "BLOCKS")]
     max_reorg: Option<u64>,
+    /// Links that others may open; one in eight is kept for configured peers [env: DOLMEN_MAX_INBOUND] [default: 64]
+    #[arg(long, value_name = "LINKS")]
+    max_inbound: Option<usize>,
+    /// Links that this node opens [env: DOLMEN_MAX_OUTBOUND] [default: 16]
+    #[arg(long, value_name = "LINKS")]
+    max_outbound: Option<usize>,
+    /// Links that others may open from one address beyond this machine [env: DOLMEN_MAX_PER_ADDRESS] [default: 8]
+    #[arg(long, value_name = "LINKS")]
+    max_per_address: Option<usize>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE", env = "DOLMEN_CONFIG")]
     config: Option<PathBuf>,
@@ -265,6 +274,9 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
         allowed_hosts: (!args.allowed_hosts.is_empty()).then_some(args.allowed_hosts),
         api_token_file: args.api_token_file,
         max_reorg: args.max_reorg,
+        max_inbound: args.max_inbound,
+        max_outbound: args.max_outbound,
+        max_per_address: args.max_per_address,
         log: args.log.log,
         log_format: args.log.log_format,
     };

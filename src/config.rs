@@ -12,6 +12,9 @@
 //! | `--allowed-host` (repeated) | `DOLMEN_ALLOWED_HOSTS` (commas) | `allowed_hosts` | none |
 //! | `--api-token-file` | `DOLMEN_API_TOKEN_FILE` | `api_token_file` | none |
 //! | `--max-reorg` | `DOLMEN_MAX_REORG` | `max_reorg` | 1000 |
+//! | `--max-inbound` | `DOLMEN_MAX_INBOUND` | `max_inbound` | 64 |
+//! | `--max-outbound` | `DOLMEN_MAX_OUTBOUND` | `max_outbound` | 16 |
+//! | `--max-per-address` | `DOLMEN_MAX_PER_ADDRESS` | `max_per_address` | 8 |
 //! | `--log` | `DOLMEN_LOG` | `log` | `info` |
 //! | `--log-format` | `DOLMEN_LOG_FORMAT` | `log_format` | `auto` |
 //!
@@ -29,6 +32,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::peer::address::PeerAddress;
+use crate::peer::slots::Slots;
 
 /// Port of the HTTP server unless another is set.
 pub const DEFAULT_HTTP_PORT: u16 = 3000;
@@ -70,6 +74,8 @@ pub struct Config {
     pub api_token: Option<Arc<str>>,
     /// Blocks that a stranger's branch may undo.
     pub max_reorg: u64,
+    /// How many links there may be.
+    pub slots: Slots,
     /// Which log lines are written, as `level` or `module=level,…`.
     pub log: String,
     /// How log lines look.
@@ -86,6 +92,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             api_token: None,
             max_reorg: DEFAULT_MAX_REORG,
+            slots: Slots::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -157,6 +164,12 @@ pub struct Layer {
     pub api_token_file: Option<PathBuf>,
     /// See [`Config::max_reorg`].
     pub max_reorg: Option<u64>,
+    /// See [`Slots::inbound`].
+    pub max_inbound: Option<usize>,
+    /// See [`Slots::outbound`].
+    pub max_outbound: Option<usize>,
+    /// See [`Slots::per_address`].
+    pub max_per_address: Option<usize>,
     /// See [`Config::log`].
     pub log: Option<String>,
     /// See [`Config::log_format`].
@@ -181,7 +194,7 @@ impl Source {
     }
 }
 
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 12] = [
     "DOLMEN_HTTP",
     "DOLMEN_P2P",
     "DOLMEN_DATA_DIR",
@@ -189,6 +202,9 @@ const VARIABLES: [&str; 9] = [
     "DOLMEN_ALLOWED_HOSTS",
     "DOLMEN_API_TOKEN_FILE",
     "DOLMEN_MAX_REORG",
+    "DOLMEN_MAX_INBOUND",
+    "DOLMEN_MAX_OUTBOUND",
+    "DOLMEN_MAX_PER_ADDRESS",
     "DOLMEN_LOG",
     "DOLMEN_LOG_FORMAT",
 ];
@@ -217,6 +233,7 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
         return Err(ConfigError::UnknownVariable { name: name.clone(), known: VARIABLES.join(", ") });
     }
     let text = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+    let count = |name: &str| text(name).map(|text| number(name, &text)).transpose();
     Ok(Layer {
         http: with_port(text("DOLMEN_HTTP"), "DOLMEN_HTTP", text("PORT"), "PORT")?,
         p2p: with_port(text("DOLMEN_P2P"), "DOLMEN_P2P", text("WS_PORT"), "WS_PORT")?,
@@ -225,6 +242,9 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
         allowed_hosts: text("DOLMEN_ALLOWED_HOSTS").map(|list| items(&list)),
         api_token_file: text("DOLMEN_API_TOKEN_FILE").map(PathBuf::from),
         max_reorg: text("DOLMEN_MAX_REORG").map(|text| number("DOLMEN_MAX_REORG", &text)).transpose()?,
+        max_inbound: count("DOLMEN_MAX_INBOUND")?,
+        max_outbound: count("DOLMEN_MAX_OUTBOUND")?,
+        max_per_address: count("DOLMEN_MAX_PER_ADDRESS")?,
         log: text("DOLMEN_LOG"),
         log_format: text("DOLMEN_LOG_FORMAT")
             .map(|text| {
@@ -299,6 +319,27 @@ pub fn parse_token(path: &str, text: &str) -> Result<Arc<str>, ConfigError> {
     })
 }
 
+/// Links at the most, of any kind: each takes a descriptor, and a connection at the peer port four.
+const MAX_LINKS: usize = 4096;
+
+fn slots(layers: &[(Source, Layer)]) -> Result<Slots, ConfigError> {
+    let pick = |key: &str, of: fn(&Layer) -> Option<usize>, default: usize| {
+        let Some((source, links)) = layers.iter().find_map(|(source, layer)| Some((*source, of(layer)?))) else {
+            return Ok(default);
+        };
+        if links <= MAX_LINKS {
+            return Ok(links);
+        }
+        Err(ConfigError::Value { name: source.name(key), why: format!("{links} is more than {MAX_LINKS} links") })
+    };
+    let default = Slots::default();
+    Ok(Slots {
+        inbound: pick("max_inbound", |layer| layer.max_inbound, default.inbound)?,
+        outbound: pick("max_outbound", |layer| layer.max_outbound, default.outbound)?,
+        per_address: pick("max_per_address", |layer| layer.max_per_address, default.per_address)?,
+    })
+}
+
 impl Config {
     /// Puts the sources together.
     ///
@@ -350,6 +391,7 @@ impl Config {
                 .unwrap_or(default.allowed_hosts),
             api_token: None,
             max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
+            slots: slots(&layers)?,
             log: layers.iter().find_map(|(_, layer)| layer.log.clone()).unwrap_or(default.log),
             log_format: layers.iter().find_map(|(_, layer)| layer.log_format).unwrap_or(default.log_format),
         })
@@ -385,6 +427,19 @@ mod tests {
         let config = Config::from_layers(flags, env, file).expect("layers");
         assert_eq!((config.http, config.p2p), (address("127.0.0.1:4"), address("127.0.0.1:2")));
         assert_eq!((config.max_reorg, config.log.as_str()), (6, "warn"));
+    }
+
+    #[test]
+    fn the_number_of_links_is_set_alike() {
+        let file = parse_file("f", "max_inbound = 5\nmax_outbound = 6\nmax_per_address = 7").expect("TOML");
+        let env = environment(&[("DOLMEN_MAX_INBOUND", "8"), ("DOLMEN_MAX_PER_ADDRESS", "9")]).expect("variables");
+        let flags = Layer { max_per_address: Some(0), ..Layer::default() };
+        let config = Config::from_layers(flags, env, file).expect("layers");
+        assert_eq!(config.slots, Slots { inbound: 8, outbound: 6, per_address: 0 });
+        let flags = Layer { max_inbound: Some(5000), ..Layer::default() };
+        let error = Config::from_layers(flags, Layer::default(), Layer::default()).expect_err("too many");
+        assert_eq!(error.to_string(), "--max-inbound: 5000 is more than 4096 links");
+        assert!(environment(&[("DOLMEN_MAX_OUTBOUND", "-1")]).is_err());
     }
 
     #[test]

@@ -16,13 +16,13 @@ use tracing::{error, info, warn};
 use crate::actors::chain::{self, ChainActor};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::{self, PeerManager};
-use crate::actors::session::{Door, accept, keep_socket};
+use crate::actors::session::{Door, Shared, accept, keep_socket};
 use crate::config::Config;
 use crate::http;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
-use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_INBOUND};
+use crate::peer::limits::HANDSHAKE_TIMEOUT;
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
 
 /// How long requests that are being answered may take once the node stops.
@@ -30,6 +30,9 @@ const GRACE_SECONDS: u64 = 3;
 
 /// Threads that answer HTTP: answers are short, long reads happen elsewhere.
 const HTTP_WORKERS: usize = 2;
+
+/// Sockets at the peer port that are about to be closed.
+const REFUSED_SOCKETS: usize = 64;
 
 /// File with the address book in the data dir.
 const BOOK_FILE: &str = "peers.json";
@@ -97,10 +100,13 @@ impl Node {
         let chain_arbiter = Arbiter::new();
         let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper));
         let peers_arbiter = Arbiter::new();
+        let shared = Shared::new(stopwatch, config.slots);
         let parts = peers::Parts {
             chain: chain.clone(),
             reader: reader.clone(),
-            stopwatch,
+            shared: shared.clone(),
+            slots: config.slots,
+            max_reorg: config.max_reorg,
             port: p2p_address.port(),
             book_file: config.data_dir.join(BOOK_FILE),
             peers: config.peers.clone(),
@@ -108,20 +114,29 @@ impl Node {
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
-        let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
-        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
+        let app = http::App {
+            chain: chain.clone(),
+            peers: manager.clone(),
+            reader: reader.clone(),
+            stopwatch,
+            slots: config.slots,
+            max_reorg: config.max_reorg,
+        };
+        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone(), ..Guard::default() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
                 set --api-token-file, or listen on 127.0.0.1");
         }
         let http_server =
             serve_http(http_listener, app, guard).map_err(|error| StartError::System(error.to_string()))?;
-        let door = Door { manager: manager.clone(), stopwatch };
-        let p2p_server = serve_peers(p2p_listener, door).map_err(|error| StartError::System(error.to_string()))?;
+        let door = Door { manager: manager.clone(), shared };
+        let p2p_server = serve_peers(p2p_listener, door, config.slots.sockets())
+            .map_err(|error| StartError::System(error.to_string()))?;
         let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
         actix_web::rt::spawn(http_server);
         actix_web::rt::spawn(p2p_server);
         info!(http = %http_address, p2p = %p2p_address, data_dir = %config.data_dir.display(), %tip,
+            max_inbound = config.slots.inbound, max_outbound = config.slots.outbound, max_reorg = config.max_reorg,
             millis = stopwatch.millis(), "node ready");
         Ok(Self {
             http_address,
@@ -237,14 +252,15 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result
     Ok(server)
 }
 
-fn serve_peers(listener: TcpListener, door: Door) -> io::Result<Server> {
+fn serve_peers(listener: TcpListener, door: Door, sockets: usize) -> io::Result<Server> {
+    let shared = door.shared.clone();
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::new(door.clone())).service(web::resource("/").route(web::get().to(accept)))
     })
-    .on_connect(keep_socket)
+    .on_connect(move |connection, extensions| keep_socket(connection, extensions, &shared))
     .workers(1)
-    // One more than may stay, so that a refusal can be said.
-    .max_connections(MAX_INBOUND + 1)
+    // Some more than may stay, so that those beyond are closed at once and do not wait in line before others.
+    .max_connections(sockets + REFUSED_SOCKETS)
     .client_request_timeout(HANDSHAKE_TIMEOUT)
     .shutdown_timeout(1)
     .disable_signals()

@@ -7,21 +7,59 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use actix_web::http::{Method, Version};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
 use subtle::ConstantTimeEq;
 
+use super::MAX_REQUEST_BODY;
 use super::problem::Problem;
 
 /// How long a request may take until its answer begins, its body included: a learner's slow line sends 2 MiB in that time,
 /// and a trickle does not hold a connection for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Bytes of all large bodies that are being read at once: thirty-two of the largest.
+const MAX_BODIES: usize = 64 * 1024 * 1024;
+
+/// A body of at most this many bytes always has room: a thousand of them take no more than the large ones.
+const SMALL_BODY: usize = 64 * 1024;
+
+/// Room for large bodies. Whoever announces one has it until its answer begins.
+#[derive(Debug, Default)]
+pub struct Bodies(AtomicUsize);
+
+/// Room for one body, given back when it is dropped.
+#[derive(Debug)]
+struct Room<'a> {
+    bodies: &'a Bodies,
+    bytes: usize,
+}
+
+impl Bodies {
+    /// Takes room for a body that says that it has so many bytes, or that does not say.
+    fn take(&self, announced: Option<usize>) -> Result<Room<'_>, Problem> {
+        let bytes = announced.unwrap_or(MAX_REQUEST_BODY).min(MAX_REQUEST_BODY);
+        let bytes = if bytes > SMALL_BODY { bytes } else { 0 };
+        let more = |taken: usize| Some(taken + bytes).filter(|sum| bytes == 0 || *sum <= MAX_BODIES);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Room { bodies: self, bytes }),
+            Err(_) => Err(Problem::overloaded("too many large requests are being read; try again in a moment")),
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.bodies.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// What requests are judged by.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +68,8 @@ pub struct Guard {
     pub hosts: Vec<String>,
     /// What a request that changes something must show.
     pub token: Option<Arc<str>>,
+    /// Room for large bodies, of all workers together.
+    pub bodies: Arc<Bodies>,
 }
 
 /// A request as far as it is judged.
@@ -124,10 +164,24 @@ pub async fn guard(
     if let Err(problem) = verdict {
         return Ok(request.into_response(problem.response()).map_into_right_body());
     }
+    let guard = request.app_data::<web::Data<Guard>>().cloned();
+    let room = match &guard {
+        Some(guard) if *request.method() == Method::POST => guard.bodies.take(announced(&request)).map(Some),
+        _ => Ok(None),
+    };
+    let _room = match room {
+        Ok(room) => room,
+        Err(problem) => return Ok(request.into_response(problem.response()).map_into_right_body()),
+    };
     match tokio::time::timeout(DEADLINE, next.call(request)).await {
         Ok(response) => Ok(response?.map_into_left_body()),
         Err(_) => Err(Problem::new(408, "the request took too long; send it in one go").into()),
     }
+}
+
+/// How long a body says that it is.
+fn announced(request: &ServiceRequest) -> Option<usize> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn asked(request: &ServiceRequest) -> Asked<'_> {
@@ -164,7 +218,7 @@ mod tests {
 
     #[test]
     fn addresses_localhost_and_known_names_are_answered_to() {
-        let guard = Guard { hosts: vec!["node1".into()], token: None };
+        let guard = Guard { hosts: vec!["node1".into()], ..Guard::default() };
         for host in
             ["127.0.0.1", "127.0.0.1:3000", "[::1]:3000", "192.168.1.7:80", "localhost", "LOCALHOST:3000", "Node1:3000"]
         {
@@ -208,8 +262,25 @@ mod tests {
     }
 
     #[test]
+    fn large_bodies_have_their_room_and_small_ones_always_fit() {
+        let bodies = Bodies::default();
+        let mut large: Vec<Room> = (0..32).map(|_| bodies.take(Some(usize::MAX)).expect("room")).collect();
+        for announced in [None, Some(MAX_REQUEST_BODY), Some(SMALL_BODY + 1)] {
+            let refused = bodies.take(announced).expect_err("full").response();
+            assert_eq!(refused.status(), 503, "{announced:?}");
+            assert_eq!(refused.headers().get("Retry-After").expect("a time"), "1", "{announced:?}");
+        }
+        assert!((0..1_000).all(|_| bodies.take(Some(SMALL_BODY)).is_ok()));
+        large.pop();
+        let unsaid = bodies.take(None).expect("room again");
+        assert!(bodies.take(None).is_err(), "who does not say is counted as the longest");
+        drop((unsaid, large));
+        assert_eq!(bodies.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn with_a_token_what_changes_something_needs_it() {
-        let guard = Guard { hosts: Vec::new(), token: Some("secret".into()) };
+        let guard = Guard { token: Some("secret".into()), ..Guard::default() };
         let host = Some("localhost");
         assert_eq!(judge(&guard, Method::GET, host, None), 200);
         for method in [Method::POST, Method::DELETE, Method::PUT, Method::PATCH] {

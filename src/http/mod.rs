@@ -22,6 +22,7 @@ use actix_web::{Route, web};
 use crate::actors::chain::ChainActor;
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::PeerManager;
+use crate::peer::slots::Slots;
 use crate::store::Reader;
 use problem::Problem;
 
@@ -39,6 +40,10 @@ pub struct App {
     pub reader: Reader,
     /// Time since the start.
     pub stopwatch: Stopwatch,
+    /// How many links there may be.
+    pub slots: Slots,
+    /// Blocks that a stranger's branch may undo.
+    pub max_reorg: u64,
 }
 
 /// All routes.

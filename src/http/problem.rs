@@ -50,6 +50,12 @@ impl Problem {
         Self { retry_after: Some(5), ..Self::new(503, "the node is stopping; try again when it is back") }
     }
 
+    /// 503: there is too much to do at once.
+    #[must_use]
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(503, detail) }
+    }
+
     /// The answer.
     #[must_use]
     pub fn response(&self) -> HttpResponse {

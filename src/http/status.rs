@@ -40,6 +40,12 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
         "sideBlocks": stats.side_blocks,
         "parkedBranches": stats.parked,
         "reorgs": stats.reorgs,
+        "limits": {
+            "maxReorg": app.max_reorg,
+            "maxInbound": app.slots.inbound,
+            "maxOutbound": app.slots.outbound,
+            "maxPerAddress": app.slots.per_address,
+        },
         "writable": stats.failed.is_none(),
         "problem": stats.failed,
         "uptimeSeconds": app.stopwatch.millis() / 1000,

@@ -5,7 +5,7 @@
 //! durable, and [`Chain::note`] takes over what has then become true.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use rand::{Rng, RngExt};
@@ -13,7 +13,9 @@ use thiserror::Error;
 
 use super::block::{CheckedBlock, Height, SharedBlock, Tip, UnixTime};
 use super::hash::BlockHash;
-use super::limits::{MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES};
+use super::limits::{
+    MAX_PARKED_BLOCKS, MAX_PARKED_BRANCHES, MAX_PARKED_BYTES, MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES,
+};
 use super::rules::{self, RuleError};
 use super::storage::{SideBlock, Storage, StorageError, TipChange};
 
@@ -100,6 +102,10 @@ pub struct Chain {
     leaves: BTreeSet<(Height, Reverse<BlockHash>)>,
     /// Bytes of entries in `sides`.
     bytes: u64,
+    /// Number of blocks in `sides` that are parked, and the bytes of their entries.
+    parked: (usize, u64),
+    /// Those of `sides` that strangers brought since the start: the first to be given up.
+    strange: HashSet<BlockHash>,
 }
 
 impl Chain {
@@ -249,29 +255,64 @@ impl Chain {
         }
     }
 
+    /// Takes note of who brought side blocks that have been added.
+    pub fn note_origin(&mut self, come: &[SideBlock], origin: Origin) {
+        if origin == Origin::Stranger {
+            self.strange.extend(come.iter().map(|side| side.hash).filter(|hash| self.sides.contains_key(hash)));
+        }
+    }
+
     /// Which side blocks to give up when `come` are added and `gone` leave, so that the limits hold: the lowest tips first,
     /// each before its parent.
     #[must_use]
     pub fn overflow(&self, gone: &[BlockHash], come: &[SideBlock]) -> Vec<BlockHash> {
+        self.overflow_from(gone, come, Origin::Trusted)
+    }
+
+    /// As [`Chain::overflow`], for blocks that somebody brought. What strangers brought goes first, so that no stranger
+    /// pushes out what was ours; and what would be parked goes before what is parked already, so that nobody pushes out a
+    /// branch that an operator is to look at.
+    #[must_use]
+    pub fn overflow_from(&self, gone: &[BlockHash], come: &[SideBlock], origin: Origin) -> Vec<BlockHash> {
         let bytes = self.bytes + come.iter().map(|side| side.bytes).sum::<u64>();
         let might = bytes > MAX_SIDE_BYTES
             || self.sides.len() + come.len() > MAX_SIDE_BLOCKS
-            || self.leaves.len() + come.len() > MAX_SIDE_BRANCHES;
+            || self.leaves.len() + come.len() > MAX_SIDE_BRANCHES
+            || come.iter().any(|side| side.parked);
         if !might {
             return Vec::new();
         }
+        let new: HashSet<BlockHash> =
+            come.iter().map(|side| side.hash).filter(|hash| !self.sides.contains_key(hash)).collect();
         let mut after = self.clone();
         after.note(gone, come.to_vec());
+        after.note_origin(come, origin);
         let mut given_up = Vec::new();
-        while after.leaves.len() > MAX_SIDE_BRANCHES
-            || after.bytes > MAX_SIDE_BYTES
-            || after.sides.len() > MAX_SIDE_BLOCKS
-        {
-            let Some((_, Reverse(hash))) = after.leaves.first().copied() else { break };
+        while let Some(hash) = after.too_much(&new) {
             after.remove(&hash);
             given_up.push(hash);
         }
         given_up
+    }
+
+    /// The tip to give up next, if there is too much of something.
+    fn too_much(&self, new: &HashSet<BlockHash>) -> Option<BlockHash> {
+        let lowest = |wanted: &dyn Fn(&SideBlock) -> bool| {
+            let mut leaves = self.leaves.iter().filter_map(|(_, Reverse(hash))| self.sides.get(hash));
+            leaves.find(|side| wanted(side)).map(|side| side.hash)
+        };
+        let (blocks, bytes) = self.parked;
+        if blocks > MAX_PARKED_BLOCKS || bytes > MAX_PARKED_BYTES || self.parked() > MAX_PARKED_BRANCHES {
+            return lowest(&|side| side.parked && new.contains(&side.hash)).or_else(|| lowest(&|side| side.parked));
+        }
+        let full =
+            self.leaves.len() > MAX_SIDE_BRANCHES || self.bytes > MAX_SIDE_BYTES || self.sides.len() > MAX_SIDE_BLOCKS;
+        if !full {
+            return None;
+        }
+        lowest(&|side| !side.parked && self.strange.contains(&side.hash))
+            .or_else(|| lowest(&|side| !side.parked))
+            .or_else(|| lowest(&|_| true))
     }
 
     /// The side blocks with heights above `low` and up to `high`.
@@ -295,10 +336,14 @@ impl Chain {
     }
 
     fn insert(&mut self, side: SideBlock) {
-        if self.sides.insert(side.hash, side).is_some() {
+        if self.sides.contains_key(&side.hash) {
             return;
         }
+        self.sides.insert(side.hash, side);
         self.bytes += side.bytes;
+        if side.parked {
+            self.parked = (self.parked.0 + 1, self.parked.1 + side.bytes);
+        }
         if !self.children.contains_key(&side.hash) {
             self.leaves.insert((side.height, Reverse(side.hash)));
         }
@@ -311,6 +356,10 @@ impl Chain {
     fn remove(&mut self, hash: &BlockHash) {
         let Some(side) = self.sides.remove(hash) else { return };
         self.bytes -= side.bytes;
+        if side.parked {
+            self.parked = (self.parked.0 - 1, self.parked.1 - side.bytes);
+        }
+        self.strange.remove(hash);
         self.leaves.remove(&(side.height, Reverse(side.hash)));
         let Some(count) = self.children.get_mut(&side.parent) else { return };
         *count -= 1;

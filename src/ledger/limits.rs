@@ -28,3 +28,12 @@ pub const MAX_SIDE_BYTES: u64 = 256 * 1024 * 1024;
 /// Side blocks that are kept: what 256 MiB do not bound when blocks are tiny is the memory of their place in the tree,
 /// about 200 bytes each.
 pub const MAX_SIDE_BLOCKS: usize = 65_536;
+
+/// Branches that wait for an operator, of those that are kept: nobody can push them out by offering others.
+pub const MAX_PARKED_BRANCHES: usize = MAX_SIDE_BRANCHES / 4;
+
+/// Bytes of entries in all blocks that wait for an operator.
+pub const MAX_PARKED_BYTES: u64 = MAX_SIDE_BYTES / 2;
+
+/// Blocks that wait for an operator.
+pub const MAX_PARKED_BLOCKS: usize = MAX_SIDE_BLOCKS / 2;

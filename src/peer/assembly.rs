@@ -63,6 +63,8 @@ pub struct Guard {
     header: Vec<u8>,
     /// Bytes of the current frame's payload that are still to come.
     payload: u64,
+    /// Bytes of it that have come.
+    come: u64,
     /// Whole messages in one frame that were announced.
     messages: u64,
 }
@@ -84,6 +86,7 @@ impl Guard {
                 // The smaller of the two fits into both types.
                 let skip = self.payload.min(bytes.len() as u64);
                 self.payload -= skip;
+                self.come += skip;
                 bytes = &bytes[skip as usize..];
                 continue;
             }
@@ -95,6 +98,7 @@ impl Guard {
                     self.messages += u64::from(is_whole_message(self.header[0]));
                     self.header.clear();
                     self.payload = payload;
+                    self.come = 0;
                     bytes = &bytes[length - before..];
                 }
                 // Fewer than 14 bytes and no header yet: all of `bytes` was taken.
@@ -108,6 +112,13 @@ impl Guard {
     #[must_use]
     pub fn inside(&self) -> bool {
         self.payload > 0 || !self.header.is_empty()
+    }
+
+    /// Bytes that have come of a frame that is not complete.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        // What has come is in memory, so its length fits.
+        if self.payload > 0 { self.come as usize } else { 0 }
     }
 }
 
@@ -135,6 +146,21 @@ pub enum Piece {
     Continue(Bytes),
     /// The last part.
     Last(Bytes),
+}
+
+impl Piece {
+    /// Bytes of its payload.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(bytes)
+            | Self::Binary(bytes)
+            | Self::FirstText(bytes)
+            | Self::FirstBinary(bytes)
+            | Self::Continue(bytes)
+            | Self::Last(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// A whole message.
@@ -182,6 +208,12 @@ impl Assembler {
     #[must_use]
     pub fn inside(&self) -> bool {
         self.begun.is_some()
+    }
+
+    /// Bytes of a message that has begun and is not complete.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.begun.as_ref().map_or(0, |(_, bytes)| bytes.len())
     }
 
     fn whole(&mut self, kind: Kind, bytes: Bytes, limit: usize) -> Result<Message, AssemblyError> {
@@ -275,6 +307,23 @@ mod tests {
             let mut guard = Guard::default();
             assert!(stream.chunks(chunk).all(|bytes| guard.check(bytes, same(70_001)).is_ok()));
             assert!(!guard.inside());
+            assert_eq!(guard.held(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_held_of_a_frame_is_known_in_every_chunk_size() {
+        let stream = frame(1_000);
+        let header = stream.len() - 1_000;
+        for chunk in [1, 7, 100, 1_007] {
+            let mut guard = Guard::default();
+            let mut at = 0;
+            for bytes in stream.chunks(chunk) {
+                guard.check(bytes, same(1_000)).expect("short enough");
+                at += bytes.len();
+                let wanted = if at == stream.len() { 0 } else { at.saturating_sub(header) };
+                assert_eq!(guard.held(), wanted, "after {at} bytes in chunks of {chunk}");
+            }
         }
     }
 

@@ -5,12 +5,13 @@
 //! dialled only while no link is up.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use super::address::PeerAddress;
-use super::limits::{MAX_LEARNED, MAX_OUTBOUND};
+use super::limits::{MAX_LEARNED, MAX_LEARNED_FROM_ONE, MAX_OUTBOUND};
 use super::message::NodeId;
 use crate::ledger::chain::Origin;
 use crate::ledger::outbox::Millis;
@@ -20,6 +21,9 @@ const FIRST_WAIT: Millis = 250;
 
 /// The longest wait after failures: a peer that comes back after a week is linked within this time.
 const LONGEST_WAIT: Millis = 30_000;
+
+/// Failures in a row after which an address that nobody configured may be forgotten for another.
+const DEAD: u32 = 8;
 
 /// How an address came into the book.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ enum State {
 #[derive(Clone, Debug)]
 struct Entry {
     source: Source,
+    /// The network address of the peer that told of it, since the start.
+    teller: Option<IpAddr>,
     state: State,
     /// Failures since the last link.
     failures: u32,
@@ -55,9 +61,17 @@ struct Entry {
 }
 
 /// The known addresses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Book {
     entries: BTreeMap<PeerAddress, Entry>,
+    /// Links that we open.
+    outbound: usize,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self::new(MAX_OUTBOUND)
+    }
 }
 
 /// An address as it is kept on disk.
@@ -70,6 +84,12 @@ pub struct Line {
 }
 
 impl Book {
+    /// An empty book of a node that opens so many links.
+    #[must_use]
+    pub fn new(outbound: usize) -> Self {
+        Self { entries: BTreeMap::new(), outbound }
+    }
+
     /// Adds an address; a configured one stays configured. Answers whether the book changed.
     pub fn add(&mut self, address: PeerAddress, source: Source, now: Millis) -> bool {
         if let Some(entry) = self.entries.get_mut(&address) {
@@ -83,11 +103,34 @@ impl Book {
             }
             return raised;
         }
-        if source == Source::Learned && self.learned() >= MAX_LEARNED {
+        if source == Source::Learned && self.learned() >= MAX_LEARNED && !self.forget_a_dead_one() {
             return false;
         }
-        self.entries.insert(address, Entry { source, state: State::Waiting(now), failures: 0, node: None });
+        let entry = Entry { source, teller: None, state: State::Waiting(now), failures: 0, node: None };
+        self.entries.insert(address, entry);
         true
+    }
+
+    /// Adds an address that a peer at a network address told of. No teller has more than its share, or pushes out what
+    /// others told. Answers whether the book changed.
+    pub fn learn(&mut self, address: PeerAddress, teller: IpAddr, now: Millis) -> bool {
+        let teller = teller.to_canonical();
+        let told = self.entries.values().filter(|entry| entry.teller == Some(teller)).count();
+        if self.entries.contains_key(&address) || told >= MAX_LEARNED_FROM_ONE {
+            return false;
+        }
+        let added = self.add(address.clone(), Source::Learned, now);
+        if let Some(entry) = self.entries.get_mut(&address) {
+            entry.teller = Some(teller);
+        }
+        added
+    }
+
+    /// Makes room by an address that was dialled in vain again and again.
+    fn forget_a_dead_one(&mut self) -> bool {
+        let dead = |(_, entry): &(&PeerAddress, &Entry)| entry.source == Source::Learned && entry.failures >= DEAD;
+        let Some(address) = self.entries.iter().find(dead).map(|(address, _)| address.clone()) else { return false };
+        self.entries.remove(&address).is_some()
     }
 
     /// Takes an address out. Answers whether it was there.
@@ -119,7 +162,7 @@ impl Book {
     /// by whoever's dial, and `links` how many links there are in all.
     pub fn due(&mut self, now: Millis, links: usize, linked: impl Fn(NodeId) -> bool) -> Vec<PeerAddress> {
         let busy = |entry: &&Entry| matches!(entry.state, State::Dialling | State::Linked);
-        let mut room = MAX_OUTBOUND.saturating_sub(self.entries.values().filter(busy).count());
+        let mut room = self.outbound.saturating_sub(self.entries.values().filter(busy).count());
         let mut due = Vec::new();
         for wanted in [Source::Configured, Source::Learned] {
             if wanted == Source::Learned && links > 0 {
@@ -266,6 +309,31 @@ mod tests {
             book.add(address(port), Source::Learned, 0);
         }
         assert_eq!(book.entries.len(), 1 + MAX_LEARNED);
+    }
+
+    #[test]
+    fn a_teller_has_its_share_and_pushes_nobody_out() {
+        let teller = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let mut book = Book::default();
+        assert!(book.learn(address(1), teller(1), 0));
+        let told = (1..=1_000).filter(|&port| book.learn(address(port), teller(2), 0)).count();
+        assert_eq!(told, MAX_LEARNED_FROM_ONE);
+        assert!(
+            !book.learn(address(2_000), "::ffff:10.0.0.2".parse().expect("an address"), 0),
+            "the same in other words"
+        );
+        for n in 3..=100 {
+            for port in 0..40 {
+                let _ = book.learn(address(u16::from(n) * 40 + port), teller(n), 0);
+            }
+        }
+        assert_eq!(book.entries.len(), MAX_LEARNED);
+        assert!(book.entries.contains_key(&address(1)), "nobody was pushed out");
+        let mut rng = StdRng::seed_from_u64(3);
+        (0..DEAD).for_each(|_| book.lost(&address(1), 0, &mut rng));
+        assert!(book.learn(address(60_000), teller(101), 0), "but what is never there makes room");
+        assert!(!book.entries.contains_key(&address(1)));
+        assert!(book.add(address(60_001), Source::Configured, 0), "the operator always has room");
     }
 
     #[test]

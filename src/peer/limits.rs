@@ -15,6 +15,15 @@ pub const MAX_CHAIN_MESSAGE: usize = 100 * 1024 * 1024;
 /// Chains that tutorial peers may send us at the same time: each can take four times its size while it is judged.
 pub const MAX_CHAINS_ASKED: usize = 2;
 
+/// Chains that are on their way from us to tutorial peers at the same time: each is held in memory while it is sent.
+pub const MAX_CHAINS_SENT: usize = 2;
+
+/// A tutorial peer must have read the chain that it asked for within this time: the longest at 1.7 MB/s. Others wait for it.
+pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of the unfinished messages of all strangers together: what sixteen of them may send of their longest.
+pub const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
+
 /// Bytes of blocks in one native frame. A body has at most 1 MiB, so one block always fits beside its overhead.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
@@ -28,6 +37,10 @@ pub const MAX_NATIVE_FRAME: usize = 2 * MAX_BATCH_BYTES;
 /// Together they stay below [`SESSION_QUEUE_BYTES`], so that they never wait in vain for room.
 pub const BATCHES_IN_FLIGHT: u32 = 3;
 
+/// Bytes of a stranger's branch that are staged at once: as many as side blocks may have. Of a longer branch what is better
+/// than our chain is taken over by then, so that its length has no bound but the disk.
+pub const MAX_STAGED_BYTES: u64 = crate::ledger::limits::MAX_SIDE_BYTES;
+
 /// Hashes in a locator: a chain of 2^53 blocks needs 10 recent ones, 53 doubling steps and genesis.
 pub const MAX_LOCATOR: usize = 70;
 
@@ -37,6 +50,9 @@ pub const MAX_ADDRESSES: usize = 64;
 /// Addresses in the book that nobody configured: beyond this new ones are not remembered.
 pub const MAX_LEARNED: usize = 256;
 
+/// Addresses of these that one source has told: eight sources must lie before the book is full of lies.
+pub const MAX_LEARNED_FROM_ONE: usize = 32;
+
 /// Messages that may wait for one peer to read them; then it is told only the tip.
 pub const SESSION_QUEUE: usize = 256;
 
@@ -44,13 +60,13 @@ pub const SESSION_QUEUE: usize = 256;
 /// a tutorial peer, is let through when nothing else waits.
 pub const SESSION_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Links that others may open to us.
+/// Links that others may open to us, unless set.
 pub const MAX_INBOUND: usize = 64;
 
-/// Links that we open.
+/// Links that we open, unless set.
 pub const MAX_OUTBOUND: usize = 16;
 
-/// Links from one address that is not loopback.
+/// Links from one address that is not loopback, unless set.
 pub const MAX_PER_ADDRESS: usize = 8;
 
 /// From the open socket to the upgraded link.
@@ -61,6 +77,10 @@ pub const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// A link on which nothing was heard for this long, not even an answer to a ping, is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A link whose other end has not even acknowledged what we sent for this long is closed: its machine is gone. A tutorial
+/// peer that does nothing but verify a long chain acknowledges all the same, as far as its buffers hold.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// A message that has begun must be whole after this long.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,10 +5,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::address::PeerAddress;
 use super::message::{Hello, NodeId, Nonce};
+use super::slots::Asked;
 use super::sync::LinkId;
 use crate::ledger::outbox::Millis;
 
@@ -108,17 +109,34 @@ impl<H> Links<H> {
         self.links.is_empty()
     }
 
-    /// Number of links that others opened.
+    /// The inbound links as somebody sees them who asks for one more from `remote`. `knows` tells at which addresses
+    /// configured peers live.
     #[must_use]
-    pub fn inbound(&self) -> usize {
-        self.links.values().filter(|link| link.direction == Direction::Inbound).count()
+    pub fn asked(&self, remote: IpAddr, knows: impl Fn(IpAddr) -> bool) -> Asked {
+        let inbound = || self.links.values().filter(|link| link.direction == Direction::Inbound);
+        let remote = remote.to_canonical();
+        Asked {
+            known: knows(remote),
+            loopback: remote.is_loopback(),
+            open: inbound().count(),
+            strangers: inbound().filter(|link| !knows(link.remote.ip())).count(),
+            same: inbound().filter(|link| link.remote.ip().to_canonical() == remote).count(),
+        }
     }
 
-    /// Number of inbound links from one address.
+    /// The links to the node to which `closing` leads, if that was dialled at an address that `trusts` says the operator
+    /// named: they are trusted too, also when the one that stays was dialled by the other side.
     #[must_use]
-    pub fn inbound_from(&self, remote: SocketAddr) -> usize {
-        let same = |link: &&Link<H>| link.direction == Direction::Inbound && link.remote.ip() == remote.ip();
-        self.links.values().filter(same).count()
+    pub fn heirs(&self, closing: LinkId, trusts: impl Fn(&PeerAddress) -> bool) -> Vec<LinkId> {
+        let Some(closing) = self.links.get(&closing) else { return Vec::new() };
+        let (Direction::Outbound(address), Some(hello)) = (&closing.direction, &closing.hello) else {
+            return Vec::new();
+        };
+        if !trusts(address) {
+            return Vec::new();
+        }
+        let same = |link: &Link<H>| link.hello.as_ref().is_some_and(|other| other.node == hello.node);
+        self.links.iter().filter(|(_, link)| same(link)).map(|(id, _)| *id).collect()
     }
 
     /// Whether a node has a link.
@@ -239,6 +257,38 @@ mod tests {
             assert_eq!(links.introduce(20, hello(2, 0)), Introduction::Double { close: 10 });
             assert_eq!(links.introduce(30, hello(2, 0)), Introduction::Double { close }, "nonce {third}");
         }
+    }
+
+    #[test]
+    fn trust_goes_to_the_links_of_the_same_node() {
+        let mut links = Links::new(NodeId(1));
+        for (id, direction) in [(10, outbound()), (20, Direction::Inbound), (30, Direction::Inbound)] {
+            links.add(id, link(direction, id));
+        }
+        assert!(links.heirs(10, |_| true).is_empty(), "it is not known yet who is there");
+        for (id, node) in [(10, 2), (20, 2), (30, 3)] {
+            links.introduce(id, hello(node, id));
+        }
+        let Direction::Outbound(named) = outbound() else { unreachable!("it is outbound") };
+        assert_eq!(links.heirs(10, |address| *address == named), [10, 20]);
+        assert!(links.heirs(10, |_| false).is_empty(), "nobody named it");
+        assert!(links.heirs(20, |_| true).is_empty(), "it was not dialled");
+        assert!(links.heirs(40, |_| true).is_empty(), "there is no such link");
+    }
+
+    #[test]
+    fn inbound_links_are_counted_as_who_asks_sees_them() {
+        let mut links = Links::new(NodeId(1));
+        for (id, direction) in [(10, outbound()), (20, Direction::Inbound), (30, Direction::Inbound)] {
+            links.add(id, link(direction, id));
+        }
+        let other: IpAddr = [10, 0, 0, 9].into();
+        let home = links.get(20).expect("a link").remote.ip();
+        let at = |address: IpAddr, known: bool| links.asked(address, |asked| known && asked == home);
+        let seen = Asked { known: false, loopback: home.is_loopback(), open: 2, strangers: 2, same: 2 };
+        assert_eq!(at(home, false), seen);
+        assert_eq!(at(home, true), Asked { known: true, strangers: 0, ..seen });
+        assert_eq!(at(other, true), Asked { loopback: false, strangers: 0, same: 0, ..seen });
     }
 
     #[test]

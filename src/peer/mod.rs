@@ -5,8 +5,9 @@
 //!
 //! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen
 //! nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x event -> actions),
-//! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] (who is linked), [`conduct`] (who misbehaves),
-//! [`limits`].
+//! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] and [`slots`] (who is linked, and how many may be),
+//! [`conduct`] (who misbehaves), [`bucket`], [`pace`], [`answers`] and [`budget`] (how much of our time, wire and memory a
+//! peer gets), [`limits`].
 
 pub mod limits;
 
@@ -24,3 +25,9 @@ pub mod book;
 pub mod conduct;
 pub mod links;
 pub mod reach;
+pub mod slots;
+
+pub mod answers;
+pub mod bucket;
+pub mod budget;
+pub mod pace;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use dolmen::ledger::chain::{Chain, Origin};
 use dolmen::ledger::keeper::Imported;
-use dolmen::ledger::limits::{MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES};
+use dolmen::ledger::limits::{
+    MAX_PARKED_BRANCHES, MAX_PARKED_BYTES, MAX_SIDE_BLOCKS, MAX_SIDE_BRANCHES, MAX_SIDE_BYTES,
+};
 use dolmen::ledger::storage::{SideBlock, Storage};
 use dolmen::ledger::{BlockHash, Height, genesis};
 use proptest::collection::vec;
@@ -122,4 +124,71 @@ fn the_65th_branch_costs_the_worst_of_the_lowest() {
     for side in sides.iter().chain(&higher) {
         assert!(keeper.storage().block(&side.hash()).expect("maps").is_some());
     }
+}
+
+/// A branch of one block at each height, of one kind.
+fn branches(first: usize, heights: std::ops::Range<u64>, parked: bool) -> Vec<SideBlock> {
+    let one = |(n, height)| SideBlock { parked, ..side(first + n, genesis::tip().hash, height, 1) };
+    heights.enumerate().map(one).collect()
+}
+
+fn hashes_of(sides: &[SideBlock]) -> Vec<BlockHash> {
+    sides.iter().map(|side| side.hash).collect()
+}
+
+#[test]
+fn a_strangers_taller_junk_pushes_out_only_what_strangers_brought() {
+    let most = MAX_SIDE_BRANCHES as u64;
+    let mut chain = Chain::new(branches(0, 1..most / 2 + 1, false));
+    let strange = branches(1_000, 100..100 + most / 2, false);
+    assert_eq!(chain.overflow_from(&[], &strange, Origin::Stranger), [], "so many are kept");
+    chain.note(&[], strange.clone());
+    chain.note_origin(&strange, Origin::Stranger);
+    let junk = branches(2_000, 200..220, false);
+    let given_up = chain.overflow_from(&[], &junk, Origin::Stranger);
+    assert_eq!(given_up, hashes_of(&strange[..20]), "the lowest of theirs");
+    assert_eq!(chain.overflow(&[], &junk), hashes_of(&strange[..20]), "also for what a named peer brings");
+    let low = branches(3_000, 1..2, false);
+    assert_eq!(chain.overflow_from(&[], &low, Origin::Stranger), hashes_of(&low), "or what it brings now");
+}
+
+#[test]
+fn nobody_pushes_out_what_an_operator_is_to_look_at() {
+    let parked = branches(0, 1..MAX_PARKED_BRANCHES as u64 + 1, true);
+    let mut chain = Chain::new(parked.clone());
+    assert_eq!(chain.parked(), MAX_PARKED_BRANCHES);
+    let junk = branches(1_000, 1_000..1_010, true);
+    assert_eq!(chain.overflow_from(&[], &junk, Origin::Stranger), hashes_of(&junk), "taller, and to be parked");
+    let rest = (MAX_SIDE_BRANCHES - MAX_PARKED_BRANCHES) as u64;
+    let more = branches(2_000, 2_000..2_000 + 2 * rest, false);
+    let given_up = chain.overflow_from(&[], &more, Origin::Stranger);
+    assert_eq!(given_up, hashes_of(&more[..rest as usize]), "taller, and many");
+    let heavy = SideBlock { bytes: MAX_PARKED_BYTES, parked: true, ..side(9_000, parked[0].hash, 2, 0) };
+    assert_eq!(chain.overflow_from(&[], &[heavy], Origin::Stranger), [heavy.hash], "heavy, on top of one");
+    chain.note(&hashes_of(&parked[..1]), Vec::new());
+    assert_eq!(
+        chain.overflow_from(&[], &junk, Origin::Stranger),
+        hashes_of(&junk[..9]),
+        "the tallest has the free place"
+    );
+}
+
+/// A refused branch costs no room on the disk.
+#[test]
+fn what_would_not_stay_is_not_even_written() {
+    let mut keeper = keeper(0);
+    take(&mut keeper, &run(genesis::tip(), "ours", 30));
+    let park = |keeper: &mut dolmen::ledger::keeper::Keeper<super::memory_storage::MemoryStorage>, n: usize| {
+        let junk = run(genesis::tip(), &format!("junk {n}"), 31);
+        let outcome = keeper.import(&junk, Origin::Stranger, &mut rng(0)).expect("good blocks");
+        assert!(matches!(outcome, Imported::Parked { depth: 30 }), "{outcome:?}");
+        junk
+    };
+    (0..MAX_PARKED_BRANCHES).for_each(|n| drop(park(&mut keeper, n)));
+    assert_eq!((keeper.parked(), keeper.side_blocks()), (MAX_PARKED_BRANCHES, MAX_PARKED_BRANCHES * 31));
+    let refused = park(&mut keeper, 1_000);
+    assert_eq!((keeper.parked(), keeper.side_blocks()), (MAX_PARKED_BRANCHES, MAX_PARKED_BRANCHES * 31));
+    assert!(keeper.storage().block(&refused[0].hash()).expect("maps").is_none());
+    let update = super::changed(keeper.import(&refused, Origin::Trusted, &mut rng(0)).expect("good blocks"));
+    assert_eq!(update.depth(), 30, "a named peer's word is enough");
 }

@@ -5,7 +5,7 @@
 //! and fills a list of [`Effect`]s; the world carries them out in simulated time.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -15,11 +15,12 @@ use dolmen::ledger::outbox::Millis;
 use dolmen::ledger::storage::Storage;
 use dolmen::ledger::{BlockHash, Height, SharedBlock, Tip, UnixTime, genesis};
 use dolmen::peer::address::PeerAddress;
+use dolmen::peer::answers::ChainAnswers;
 use dolmen::peer::assembly::Message;
 use dolmen::peer::book::{Book, Line, Source};
 use dolmen::peer::chain_text::ChainText;
 use dolmen::peer::incoming::{self, Incoming};
-use dolmen::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_CHAINS_ASKED, PING_AFTER};
+use dolmen::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, PING_AFTER};
 use dolmen::peer::links::{Direction, Introduction, Link, Links};
 use dolmen::peer::message::{self, Hello, NodeId, Nonce, PROTOCOL};
 use dolmen::peer::native::{self, Blocks, Frame};
@@ -156,8 +157,7 @@ pub struct Native {
     page: Rc<RefCell<Vec<Line>>>,
     next_link: LinkId,
     lagging: BTreeMap<LinkId, Millis>,
-    chain_wanted: VecDeque<LinkId>,
-    chain_making: BTreeSet<LinkId>,
+    chains: ChainAnswers,
 }
 
 /// Our chain as the sync asks for it.
@@ -228,13 +228,12 @@ impl Native {
             node,
             links: Links::new(node),
             by_conn: BTreeMap::new(),
-            sync: Sync::default(),
+            sync: Sync::new(max_reorg),
             book,
             page,
             next_link: 1,
             lagging: BTreeMap::new(),
-            chain_wanted: VecDeque::new(),
-            chain_making: BTreeSet::new(),
+            chains: ChainAnswers::default(),
         };
         native.sync.set_now(now);
         native.schedule_remine(out);
@@ -486,7 +485,7 @@ impl Native {
             self.book.lost(address, self.now, &mut self.rng);
         }
         self.lagging.remove(&id);
-        self.chain_wanted.retain(|waiting| *waiting != id);
+        self.chains.closed(id);
         let actions = self.sync.closed(id, &Ours(self.keeper.storage()));
         self.perform(actions, out);
     }
@@ -592,7 +591,9 @@ impl Native {
         }
         match introduction {
             Introduction::Double { close } => {
-                self.inherit_trust(close);
+                for heir in self.links.heirs(close, |address| self.book.origin(address) == Origin::Trusted) {
+                    self.sync.set_origin(heir, Origin::Trusted);
+                }
                 self.close(close, out);
                 if close == id {
                     return;
@@ -617,23 +618,6 @@ impl Native {
         self.perform(actions, out);
     }
 
-    fn inherit_trust(&mut self, closing: LinkId) {
-        let Some(closing) = self.links.get(closing) else { return };
-        let (Direction::Outbound(address), Some(hello)) = (&closing.direction, &closing.hello) else { return };
-        let (origin, node) = (self.book.origin(address), hello.node);
-        let twins: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.hello.as_ref().is_some_and(|hello| hello.node == node))
-            .map(|(id, _)| id)
-            .collect();
-        if origin == Origin::Trusted {
-            for twin in twins {
-                self.sync.set_origin(twin, Origin::Trusted);
-            }
-        }
-    }
-
     fn perform(&mut self, actions: Vec<Action>, out: &mut Vec<Effect>) {
         for action in actions {
             match action {
@@ -649,6 +633,7 @@ impl Native {
                 Action::Switch { link, ticket, origin } => {
                     self.tell_chain(Chain::Switch { link, ticket, origin }, out);
                 }
+                Action::PassOver { .. } => {}
                 Action::Unstage => self.tell_chain(Chain::Unstage, out),
                 Action::Serve { link, from, upto } => {
                     let read = batch(self.keeper.storage(), from, upto, self.sizes.batch);
@@ -696,10 +681,8 @@ impl Native {
                 None => return,
             },
             Say::WholeChain => {
-                if !self.chain_making.contains(&id) && !self.chain_wanted.contains(&id) {
-                    self.chain_wanted.push_back(id);
-                    self.make_chains(out);
-                }
+                self.chains.asked(id, self.keeper.tip());
+                self.make_chains(out);
                 return;
             }
             Say::Block(block) => Out::Text(message::response_block(block.block())),
@@ -709,10 +692,7 @@ impl Native {
     }
 
     fn make_chains(&mut self, out: &mut Vec<Effect>) {
-        while self.chain_making.len() < MAX_CHAINS_ASKED
-            && let Some(id) = self.chain_wanted.pop_front()
-        {
-            self.chain_making.insert(id);
+        while let Some(id) = self.chains.next(self.keeper.tip(), self.now) {
             let mut text = ChainText::default();
             for block in self.keeper.storage().chain() {
                 text.push(block).expect("simulated chains are short");
@@ -725,8 +705,9 @@ impl Native {
 
     /// A chain for a tutorial peer has been put together.
     pub fn chain_made(&mut self, link: LinkId, text: String, out: &mut Vec<Effect>) {
-        self.chain_making.remove(&link);
+        self.chains.sent(link, text.len(), self.now);
         let _ = self.deliver(link, Out::Text(text), out);
+        self.chains.ended(link);
         self.make_chains(out);
     }
 
@@ -773,6 +754,7 @@ impl Native {
     /// Time has passed.
     pub fn tick(&mut self, out: &mut Vec<Effect>) {
         self.judge_lines(out);
+        self.make_chains(out);
         let actions = self.sync.tick(self.now, &Ours(self.keeper.storage()));
         self.perform(actions, out);
         self.dial_due(out);

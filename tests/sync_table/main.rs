@@ -18,6 +18,9 @@ mod tutorial;
 /// Fetching a branch from native peers.
 mod fetch;
 
+/// What a stranger may have us fetch.
+mod strangers;
+
 /// Serving a branch, and telling of our own chain.
 mod serve;
 
@@ -87,7 +90,7 @@ fn step(sentence: &str, got: Vec<Action>, wanted: Vec<Action>) {
 
 impl Node {
     fn new(ours: &[SharedBlock]) -> Self {
-        Self { sync: Sync::default(), ours: Chain::of(ours), now: 0 }
+        Self { sync: Sync::new(1_000), ours: Chain::of(ours), now: 0 }
     }
 
     /// With a link that has said nothing yet.

@@ -81,7 +81,7 @@ impl World {
     fn new(nodes: usize, seed: u64) -> Self {
         let node = |_| Node {
             keeper: Keeper::open(MemoryStorage::new(), 1_000).expect("maps"),
-            sync: Sync::default(),
+            sync: Sync::new(1_000),
             staged: None,
             work: VecDeque::new(),
         };
@@ -137,6 +137,9 @@ impl World {
                 Action::Stage { link, ticket, fork, blocks } => Work::Stage(link, ticket, fork, blocks),
                 Action::Switch { link, ticket, origin } => Work::Switch(link, ticket, origin),
                 Action::Unstage => Work::Unstage,
+                Action::PassOver { link, .. } => {
+                    panic!("node {node} passes over an honest peer's branch on link {link}")
+                }
                 Action::Serve { link, from, upto } => Work::Serve(link, from, upto),
                 Action::Close { link, fault } => panic!("node {node} drops an honest peer on link {link}: {fault}"),
             };

@@ -9,27 +9,82 @@ use super::{PeerManager, READ_BYTES};
 use crate::actors::chain::{DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
 use crate::actors::session::Out;
 use crate::ledger::chain::Origin;
+use crate::ledger::keeper::Imported;
+use crate::ledger::outbox::Millis;
 use crate::ledger::{Height, Tip};
-use crate::peer::book::Source;
 use crate::peer::chain_text::ChainText;
 use crate::peer::conduct::Offence;
 use crate::peer::incoming::{Incoming, ReadError};
-use crate::peer::limits::{
-    MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, MAX_CHAIN_MESSAGE, MAX_CHAINS_ASKED, MAX_UNASKED_MESSAGE,
-};
+use crate::peer::limits::{MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, MAX_CHAIN_MESSAGE};
 use crate::peer::links::Direction;
 use crate::peer::message;
 use crate::peer::native::{self, BatchEncoder, Blocks, Frame};
-use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket};
+use crate::peer::pace::{Flooded, Heard};
+use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket, View};
 use crate::store::Snapshot;
 
 impl PeerManager {
-    pub(super) fn received(&mut self, id: LinkId, read: Result<Incoming, ReadError>, ctx: &mut Context<Self>) {
+    /// Answers for how many milliseconds nothing more should be read from this peer.
+    pub(super) fn received(
+        &mut self,
+        id: LinkId,
+        read: Result<Incoming, ReadError>,
+        ctx: &mut Context<Self>,
+    ) -> Millis {
         let now = self.now();
-        let incoming = match read {
-            Ok(incoming) => incoming,
-            Err(error) => return self.misread(id, error),
-        };
+        if self.dropped.contains(&id) {
+            return 0;
+        }
+        match read {
+            Ok(incoming) => match self.hear(id, self.kind_of(id, &incoming), now) {
+                Ok(wait) => {
+                    self.take(id, incoming, ctx);
+                    wait
+                }
+                Err(flooded) => {
+                    self.offence(id, &Offence::Flood, &flooded.to_string());
+                    0
+                }
+            },
+            Err(error) => {
+                self.misread(id, error);
+                0
+            }
+        }
+    }
+
+    /// What a message counts as; `None` if it counts as nothing before it is known what came of it.
+    fn kind_of(&self, id: LinkId, incoming: &Incoming) -> Option<Heard> {
+        match incoming {
+            Incoming::QueryAll => Some(Heard::Earned),
+            Incoming::Hello(_) | Incoming::QueryLast | Incoming::Unknown(_) => Some(Heard::Talk),
+            Incoming::Frame(frame) => match frame {
+                Frame::Tip(tip) => (self.sync.peer_tip(id) == Some(*tip)).then_some(Heard::Earned),
+                Frame::Locate(_) | Frame::Fetch { .. } => Some(Heard::Query),
+                Frame::Addresses(_) => Some(Heard::Talk),
+                Frame::Push(_) | Frame::Batch(_) | Frame::Located { .. } | Frame::More { .. } | Frame::Gone => None,
+            },
+            Incoming::Blocks(_) => None,
+        }
+    }
+
+    /// Counts what a peer says; a peer that the operator named may say what it likes.
+    fn hear(&mut self, id: LinkId, heard: Option<Heard>, now: Millis) -> Result<Millis, Flooded> {
+        let Some(patience) = self.patience.get_mut(&id) else { return Ok(0) };
+        match heard {
+            Some(heard) => patience.hear(heard, now).map(|wait| wait.max(patience.wait(now))),
+            None => Ok(patience.wait(now)),
+        }
+    }
+
+    /// Our chain has taken blocks, which every peer may now repeat.
+    pub(super) fn all_earn(&mut self, blocks: u64) {
+        let times = usize::try_from(blocks).unwrap_or(usize::MAX);
+        self.patience.values_mut().for_each(|patience| patience.earn(times));
+    }
+
+    fn take(&mut self, id: LinkId, incoming: Incoming, ctx: &mut Context<Self>) {
+        let now = self.now();
         let view = self.view();
         let actions = match incoming {
             Incoming::Hello(hello) => return self.introduce(id, hello, ctx),
@@ -38,17 +93,11 @@ impl PeerManager {
                 self.sync.asked_last(id, &view)
             }
             Incoming::QueryAll => self.sync.asked_all(id, &view),
-            Incoming::Blocks(blocks) => {
-                if let Some(link) = self.links.get(id)
-                    && link.hello.is_none()
-                {
-                    link.handle.line().allow(MAX_UNASKED_MESSAGE);
-                }
-                self.sync.blocks(id, blocks)
-            }
+            Incoming::Blocks(blocks) => self.sync.blocks(id, blocks),
             Incoming::Frame(Frame::Addresses(list)) => {
+                let Some(teller) = self.links.get(id).map(|link| link.remote.ip()) else { return };
                 for address in list.iter().filter_map(|text| text.parse().ok()) {
-                    self.book.add(address, Source::Learned, now);
+                    self.book.learn(address, teller, now);
                 }
                 return;
             }
@@ -95,6 +144,11 @@ impl PeerManager {
                 }
                 Action::Switch { link, ticket, origin } => self.switch(link, ticket, origin, ctx),
                 // Lost only when the chain's actor is gone, and the staged branch with it.
+                Action::PassOver { link, tip, depth } => {
+                    let remote = self.links.get(link).map(|link| link.remote);
+                    warn!(link, ?remote, %tip, depth, "a stranger's branch is longer than is kept beside the chain and \
+                        is not fetched; name the peer with /addPeers if it is to be taken over");
+                }
                 Action::Unstage => self.parts.chain.do_send(DropBranch),
                 Action::Serve { link, from, upto } => self.serve(link, from, upto, ctx),
                 Action::Close { link, fault } => self.drop_peer(link, fault),
@@ -110,12 +164,26 @@ impl PeerManager {
     fn import(&mut self, id: LinkId, message: ImportBlocks, ctx: &mut Context<Self>) {
         let Some(tip) = message.blocks.last().map(|block| block.tip()) else { return };
         let remote = self.links.get(id).map(|link| link.remote);
+        let blocks = message.blocks.len() as u64;
         ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
-            if let Err(error) = &result {
-                info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+            let now = manager.now();
+            let heard = match &result {
+                Ok(Imported::Changed(_)) => None,
+                Ok(Imported::Known) => Some(Heard::Earned),
+                Ok(Imported::Side) => {
+                    manager.all_earn(blocks);
+                    Some(Heard::Fruitless)
+                }
+                Ok(Imported::Unconnected | Imported::Parked { .. }) => Some(Heard::Fruitless),
+                Err(error) => {
+                    info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+                    Some(Heard::Fruitless)
+                }
+            };
+            if let Err(flooded) = manager.hear(id, heard, now) {
+                manager.offence(id, &Offence::Flood, &flooded.to_string());
             }
-            manager.now();
             let actions = manager.sync.imported(id, tip, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);
         }));
@@ -144,6 +212,9 @@ impl PeerManager {
     }
 
     pub(super) fn say(&mut self, id: LinkId, say: Say, ctx: &mut Context<Self>) {
+        if let (Say::QueryAll | Say::LastBlock | Say::Block(_), Some(patience)) = (&say, self.patience.get_mut(&id)) {
+            patience.earn(1);
+        }
         match say {
             Say::QueryAll => {
                 if let Some(link) = self.links.get(id) {
@@ -160,10 +231,8 @@ impl PeerManager {
                 }
             }
             Say::WholeChain => {
-                if !self.chain_making.contains(&id) && !self.chain_wanted.contains(&id) {
-                    self.chain_wanted.push_back(id);
-                    self.make_chains(ctx);
-                }
+                self.chains.asked(id, self.view().tip());
+                self.make_chains(ctx);
             }
             Say::Block(block) => self.send(id, Out::Text(message::response_block(block.block()).into())),
             Say::Frame(frame) => self.send(id, Out::Binary(native::encode(&frame).into())),
@@ -176,7 +245,7 @@ impl PeerManager {
 
     /// Sends, unless the peer has too much to read already: then it is told only the tip, once it has read.
     pub(super) fn deliver(&mut self, id: LinkId, out: Out) -> bool {
-        let now = self.parts.stopwatch.millis();
+        let now = self.parts.shared.stopwatch.millis();
         let Some(link) = self.links.get(id) else { return false };
         let sent = !self.lagging.contains_key(&id) && link.handle.send(out);
         if !sent {
@@ -186,25 +255,46 @@ impl PeerManager {
         sent
     }
 
-    /// Puts whole chains together for tutorial peers, not more at once than are bounded in memory.
-    fn make_chains(&mut self, ctx: &mut Context<Self>) {
-        while self.chain_making.len() < MAX_CHAINS_ASKED
-            && let Some(id) = self.chain_wanted.pop_front()
-        {
-            self.chain_making.insert(id);
+    /// Puts whole chains together for tutorial peers, as many at once as may be under way.
+    pub(super) fn make_chains(&mut self, ctx: &mut Context<Self>) {
+        let now = self.now();
+        if self.chains.is_idle() {
+            self.chain_text = None;
+        }
+        loop {
             let snapshot = self.parts.reader.snapshot();
+            let tip = snapshot.tip();
+            let Some(id) = self.chains.next(tip, now) else { return };
+            if let Some((_, text)) = self.chain_text.as_ref().filter(|(end, _)| *end == tip) {
+                let text = text.clone();
+                self.send_chain(id, text);
+                continue;
+            }
             let making = actix_web::web::block(move || chain_text(&snapshot));
             ctx.spawn(wrap_future::<_, Self>(making).map(move |made, manager, ctx| {
-                manager.chain_making.remove(&id);
                 match made.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
-                    Ok(text) => manager.send(id, Out::Text(text)),
+                    Ok(text) => {
+                        manager.chain_text = Some((tip, text.clone()));
+                        manager.send_chain(id, text);
+                    }
                     Err(reason) => {
                         warn!(link = id, reason, "the whole chain cannot be sent; the last block is");
+                        let now = manager.now();
+                        manager.chains.sent(id, MAX_CHAIN_MESSAGE, now);
+                        manager.chains.ended(id);
                         manager.say(id, Say::LastBlock, ctx);
                     }
                 }
                 manager.make_chains(ctx);
             }));
+        }
+    }
+
+    fn send_chain(&mut self, id: LinkId, text: Bytes) {
+        let now = self.now();
+        self.chains.sent(id, text.len(), now);
+        if !self.deliver(id, Out::Text(text)) {
+            self.chains.ended(id);
         }
     }
 

@@ -9,18 +9,18 @@ use tracing::{debug, info, warn};
 
 use super::{PeerManager, Refusal, Register, TICK};
 use crate::actors::clock;
-use crate::actors::session::{Handle, Out};
+use crate::actors::session::{Handle, MAKES_ROOM, Out};
 use crate::ledger::chain::Origin;
 use crate::ledger::genesis;
 use crate::ledger::outbox::Millis;
 use crate::peer::address::PeerAddress;
-use crate::peer::book::Source;
 use crate::peer::conduct::{Offence, Verdict};
-use crate::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_INBOUND, MAX_PER_ADDRESS, MESSAGE_TIMEOUT, PING_AFTER};
+use crate::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER};
 use crate::peer::links::{Direction, Introduction, Link};
-use crate::peer::message::{self, Hello, Nonce, PROTOCOL};
+use crate::peer::message::{self, Hello, NodeId, Nonce, PROTOCOL};
 use crate::peer::native::{self, Frame};
-use crate::peer::sync::{LinkId, View};
+use crate::peer::pace::Patience;
+use crate::peer::sync::{LinkId, Say, View};
 
 impl PeerManager {
     pub(super) fn register(&mut self, Register { direction, remote, handle }: Register) -> Result<LinkId, Refusal> {
@@ -37,7 +37,12 @@ impl PeerManager {
         let origin = match &direction {
             Direction::Outbound(address) => {
                 self.book.linked(address);
-                self.book.origin(address)
+                let origin = self.book.origin(address);
+                if origin == Origin::Trusted {
+                    handle.line().trust();
+                    self.parts.shared.entrance().know(remote.ip());
+                }
+                origin
             }
             Direction::Inbound => Origin::Stranger,
         };
@@ -60,6 +65,9 @@ impl PeerManager {
         let since = clock::unix_millis();
         self.links.add(id, Link { handle, direction, remote, nonce, hello: None, since, latency: None });
         self.sync.opened(id, origin, tip);
+        if origin == Origin::Stranger {
+            self.patience.insert(id, Patience::default());
+        }
         debug!(link = id, %remote, "link opened");
         Ok(id)
     }
@@ -71,11 +79,11 @@ impl PeerManager {
         match direction {
             _ if self.conduct.banned(remote.ip(), clock::unix_time().0).is_some() => Some(Refusal::Banned),
             Direction::Outbound(_) => None,
-            Direction::Inbound if self.links.inbound() >= MAX_INBOUND => Some(Refusal::Full),
-            Direction::Inbound if !remote.ip().is_loopback() && self.links.inbound_from(remote) >= MAX_PER_ADDRESS => {
-                Some(Refusal::Address)
+            Direction::Inbound => {
+                let entrance = self.parts.shared.entrance();
+                let asked = self.links.asked(remote.ip(), |address| entrance.knows(address));
+                self.parts.slots.admit(asked).err().map(Refusal::Full)
             }
-            Direction::Inbound => None,
         }
     }
 
@@ -86,19 +94,27 @@ impl PeerManager {
             self.book.lost(address, now, &mut self.rng);
         }
         self.lagging.remove(&id);
-        self.chain_wanted.retain(|waiting| *waiting != id);
+        self.chains.closed(id);
+        self.patience.remove(&id);
+        self.dropped.remove(&id);
         if link.handle.line().offended() {
             self.note_offence(link.remote.ip(), &Offence::Framing);
+        }
+        if link.handle.line().flooded() {
+            self.note_offence(link.remote.ip(), &Offence::Flood);
         }
         info!(link = id, remote = %link.remote, "link closed");
         let actions = self.sync.closed(id, &self.view());
         self.perform(actions, ctx);
     }
 
-    /// Counts what a peer did wrong, says so in the log, and ends the link.
+    /// Counts what a peer did wrong, once for each link, says so in the log, and ends the link.
     pub(super) fn offence(&mut self, id: LinkId, offence: &Offence, reason: &str) {
         let Some(link) = self.links.get(id) else { return };
         let remote = link.remote;
+        if !self.dropped.insert(id) {
+            return;
+        }
         warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
         self.close(id, CloseCode::Policy, "dropped for breaking the protocol");
         self.note_offence(remote.ip(), offence);
@@ -162,9 +178,14 @@ impl PeerManager {
         match introduction {
             Introduction::Double { close } => {
                 debug!(link = close, "a second link to the same node is closed");
-                self.inherit_trust(close);
+                for heir in self.links.heirs(close, |address| self.book.origin(address) == Origin::Trusted) {
+                    self.trust(heir);
+                }
                 self.close(close, CloseCode::Normal, "there is another link");
                 if close == id {
+                    // Its node may have dialled anew because the link that stays is dead: that shows in some seconds,
+                    // once there is something to acknowledge, and then its next dial succeeds.
+                    self.ping_node(hello.node);
                     return;
                 }
             }
@@ -175,7 +196,7 @@ impl PeerManager {
         }
         if self.book.origin_of(hello.node) == Origin::Trusted {
             // A node that the operator named, whoever dialled this time.
-            self.sync.set_origin(id, Origin::Trusted);
+            self.trust(id);
         }
         if let Some(link) = self.links.get(id) {
             let _ = link.handle.send(Out::Ping);
@@ -186,27 +207,26 @@ impl PeerManager {
         }
         if let Some(spare) = self.listening_address(id) {
             let now = self.now();
-            self.book.add(spare, Source::Learned, now);
+            let teller = self.links.get(id).map(|link| link.remote.ip());
+            teller.map(|teller| self.book.learn(spare, teller, now));
         }
         let actions = self.sync.introduced(id, hello.tip, &self.view());
         self.perform(actions, ctx);
     }
 
-    /// A link to a node that the operator named is trusted, also when the one that stays was dialled by the other side.
-    fn inherit_trust(&mut self, closing: LinkId) {
-        let Some(closing) = self.links.get(closing) else { return };
-        let (Direction::Outbound(address), Some(hello)) = (&closing.direction, &closing.hello) else { return };
-        let (origin, node) = (self.book.origin(address), hello.node);
-        let twins: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.hello.as_ref().is_some_and(|hello| hello.node == node))
-            .map(|(id, _)| id)
-            .collect();
-        if origin == Origin::Trusted {
-            for twin in twins {
-                self.sync.set_origin(twin, Origin::Trusted);
-            }
+    /// The operator has named the peer at the other end.
+    pub(super) fn trust(&mut self, id: LinkId) {
+        self.sync.set_origin(id, Origin::Trusted);
+        self.patience.remove(&id);
+        if let Some(link) = self.links.get(id) {
+            link.handle.line().trust();
+        }
+    }
+
+    fn ping_node(&self, node: NodeId) {
+        let to_node = |link: &&Link<Handle>| link.hello.as_ref().is_some_and(|hello| hello.node == node);
+        for link in self.links.iter().map(|(_, link)| link).filter(to_node) {
+            let _ = link.handle.send(Out::Ping);
         }
     }
 
@@ -225,10 +245,11 @@ impl PeerManager {
     }
 
     /// Pings quiet links, drops dead ones, ones in the middle of an endless message, and ones that do not read.
-    pub(super) fn judge_lines(&mut self, now: Millis) {
+    pub(super) fn judge_lines(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let millis = |duration: Duration| duration.as_millis() as Millis;
         let ping_after = millis(PING_AFTER);
         let (mut caught_up, mut offences) = (Vec::new(), Vec::new());
+        let crowded = self.parts.shared.unfinished().any_evicted();
         for (id, link) in self.links.iter() {
             let line = link.handle.line();
             let quiet = now.saturating_sub(line.heard());
@@ -237,8 +258,10 @@ impl PeerManager {
                 (Some("nothing was heard"), None)
             } else if line.begun().is_some_and(|since| now.saturating_sub(since) > millis(MESSAGE_TIMEOUT)) {
                 (Some("a message took too long"), Some(Offence::Framing))
-            } else if lags.is_some_and(|time| time > millis(LAG_TIMEOUT)) {
+            } else if lags.is_some_and(|time| time > millis(LAG_TIMEOUT)) || self.chains.overdue(id, now) {
                 (Some("the peer does not read"), Some(Offence::NotReading))
+            } else if crowded && line.makes_room() {
+                (Some(MAKES_ROOM), None)
             } else {
                 (None, None)
             };
@@ -251,8 +274,14 @@ impl PeerManager {
             } else if quiet > ping_after && quiet % ping_after < millis(TICK) {
                 let _ = link.handle.send(Out::Ping);
             }
-            if lags.is_some() && link.handle.line().drained() {
+            if lags.is_some() && line.drained() {
                 caught_up.push(id);
+            }
+            if self.chains.is_sending(id) && line.drained() {
+                self.chains.ended(id);
+            }
+            if line.allowed() > MAX_UNASKED_MESSAGE && line.begun().is_none() && !self.sync.expects_chain(id) {
+                line.allow(MAX_UNASKED_MESSAGE);
             }
         }
         for (address, offence) in offences {
@@ -263,11 +292,7 @@ impl PeerManager {
             self.lagging.remove(&id);
             let native = self.links.get(id).is_some_and(|link| link.hello.is_some());
             // Whatever it has missed: the tip is enough to ask for the rest.
-            if native {
-                self.send(id, Out::Binary(native::encode(&Frame::Tip(tip)).into()));
-            } else if let Ok(Some(block)) = self.parts.reader.snapshot().block_at(tip.height) {
-                self.send(id, Out::Text(message::response_block(block.block()).into()));
-            }
+            self.say(id, if native { Say::Frame(Frame::Tip(tip)) } else { Say::LastBlock }, ctx);
         }
     }
 }

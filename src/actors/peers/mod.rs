@@ -8,7 +8,7 @@ mod carry;
 mod lines;
 mod page;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use std::time::Duration;
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
 use actix_http::ws::CloseCode;
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
@@ -24,19 +25,21 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::chain::ChainActor;
-use super::clock::{self, Stopwatch};
-use super::session::{self, Handle};
-use crate::ledger::chain::Origin;
+use super::clock;
+use super::session::{self, Handle, Shared};
 use crate::ledger::keeper::Update;
 use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, Tip};
 use crate::peer::address::PeerAddress;
+use crate::peer::answers::ChainAnswers;
 use crate::peer::book::{Book, Source};
 use crate::peer::conduct::Conduct;
 use crate::peer::incoming::{Incoming, ReadError};
-use crate::peer::limits::{MAX_BATCH_BYTES, MAX_INBOUND, MAX_PER_ADDRESS};
+use crate::peer::limits::MAX_BATCH_BYTES;
 use crate::peer::links::{Direction, Link, Links};
 use crate::peer::message::NodeId;
+use crate::peer::pace::Patience;
+use crate::peer::slots::{Full, Slots};
 use crate::peer::sync::progress::{Line, Lines, Progress};
 use crate::peer::sync::{LinkId, Sync, View};
 use crate::store::{Reader, Snapshot};
@@ -143,9 +146,9 @@ pub struct Unregister {
     pub link: LinkId,
 }
 
-/// A session has read a message, or could not.
+/// A session has read a message, or could not. Answers for how many milliseconds it should read nothing more.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Millis")]
 pub struct Received {
     /// On which link.
     pub link: LinkId,
@@ -171,12 +174,9 @@ pub struct Stop;
 /// Why a link may not open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
-    /// Too many links from outside.
-    #[error("there are {MAX_INBOUND} inbound links already")]
-    Full,
-    /// Too many links from one address.
-    #[error("there are {MAX_PER_ADDRESS} links from this address already")]
-    Address,
+    /// There is no room.
+    #[error(transparent)]
+    Full(Full),
     /// The address is banned.
     #[error("this address is banned")]
     Banned,
@@ -218,8 +218,12 @@ pub struct Parts {
     pub chain: Addr<ChainActor>,
     /// The chain, to be read.
     pub reader: Reader,
-    /// The node's clock.
-    pub stopwatch: Stopwatch,
+    /// What the node's sessions share.
+    pub shared: Arc<Shared>,
+    /// How many links there may be.
+    pub slots: Slots,
+    /// Blocks that a stranger's branch may undo.
+    pub max_reorg: u64,
     /// Our own peer port, to be said in HELLO.
     pub port: u16,
     /// Where the address book is kept.
@@ -244,10 +248,14 @@ pub struct PeerManager {
     lagging: BTreeMap<LinkId, Millis>,
     /// Callers that wait for peers to hold a block.
     waiting: Vec<Waiting>,
-    /// Tutorial peers that wait for our whole chain.
-    chain_wanted: VecDeque<LinkId>,
-    /// Tutorial peers for which our whole chain is being put together.
-    chain_making: BTreeSet<LinkId>,
+    /// Tutorial peers that want our whole chain.
+    chains: ChainAnswers,
+    /// The chain that was put together last, while it is on its way.
+    chain_text: Option<(Tip, Bytes)>,
+    /// Links that are being closed for what their peer did: nothing more is heard on them.
+    dropped: BTreeSet<LinkId>,
+    /// What is thought of what strangers say.
+    patience: BTreeMap<LinkId, Patience>,
     stopping: bool,
 }
 
@@ -283,19 +291,22 @@ impl PeerManager {
     pub fn new(parts: Parts) -> Self {
         let mut rng = StdRng::from_rng(&mut rand::rng());
         let node = NodeId(rng.random());
-        let mut book = Book::default();
+        let mut book = Book::new(parts.slots.outbound);
         let kept = page::read(&parts.book_file);
         for line in kept.addresses {
             book.add(line.address, line.source, 0);
         }
         for address in &parts.peers {
+            if let Ok(host) = address.host().trim_matches(['[', ']']).parse() {
+                parts.shared.entrance().know(host);
+            }
             book.add(address.clone(), Source::Configured, 0);
         }
         Self {
+            sync: Sync::new(parts.max_reorg),
             parts,
             node,
             links: Links::new(node),
-            sync: Sync::default(),
             lines: Lines::default(),
             book,
             conduct: kept.conduct,
@@ -303,14 +314,16 @@ impl PeerManager {
             rng,
             lagging: BTreeMap::new(),
             waiting: Vec::new(),
-            chain_wanted: VecDeque::new(),
-            chain_making: BTreeSet::new(),
+            chains: ChainAnswers::default(),
+            chain_text: None,
+            dropped: BTreeSet::new(),
+            patience: BTreeMap::new(),
             stopping: false,
         }
     }
 
     fn now(&mut self) -> Millis {
-        let now = self.parts.stopwatch.millis();
+        let now = self.parts.shared.stopwatch.millis();
         self.sync.set_now(now);
         now
     }
@@ -329,7 +342,7 @@ impl PeerManager {
         let links = &self.links;
         for address in self.book.due(now, links.len(), |node| links.has_node(node)) {
             debug!(peer = %address, "dialling");
-            let dial = session::dial(address.clone(), ctx.address(), self.parts.stopwatch);
+            let dial = session::dial(address.clone(), ctx.address(), self.parts.shared.clone());
             ctx.spawn(wrap_future::<_, Self>(dial).map(move |result, manager, _| {
                 if let Err(reason) = result {
                     debug!(peer = %address, reason, "dial failed");
@@ -372,7 +385,8 @@ impl PeerManager {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
-        self.judge_lines(now);
+        self.judge_lines(now, ctx);
+        self.make_chains(ctx);
         self.answer_waiting(false);
         let actions = self.sync.tick(now, &self.view());
         self.perform(actions, ctx);
@@ -456,6 +470,7 @@ impl Handler<ChainChanged> for PeerManager {
 
     fn handle(&mut self, ChainChanged(update): ChainChanged, ctx: &mut Self::Context) {
         self.now();
+        self.all_earn(update.new.height.0.saturating_sub(update.fork.height.0));
         let actions = self.sync.updated(&update, &self.view());
         self.perform(actions, ctx);
         self.answer_waiting(true);
@@ -477,7 +492,7 @@ impl Handler<AddPeers> for PeerManager {
                 .map(|(id, _)| id)
                 .collect();
             for id in trusted {
-                self.sync.set_origin(id, Origin::Trusted);
+                self.trust(id);
             }
         }
         if changed {
@@ -581,10 +596,10 @@ impl Handler<Unregister> for PeerManager {
 }
 
 impl Handler<Received> for PeerManager {
-    type Result = ();
+    type Result = MessageResult<Received>;
 
-    fn handle(&mut self, Received { link, read }: Received, ctx: &mut Self::Context) {
-        self.received(link, read, ctx);
+    fn handle(&mut self, Received { link, read }: Received, ctx: &mut Self::Context) -> Self::Result {
+        MessageResult(self.received(link, read, ctx))
     }
 }
 

@@ -4,12 +4,16 @@
 //! to end such a link must do it by the socket, which [`keep_socket`] puts aside when the connection opens.
 
 use std::any::Any;
-use std::net::TcpStream;
+use std::io;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use actix::prelude::*;
-use actix_http::ws::{Codec, ProtocolError};
+use actix::fut::ActorFuture;
+use actix::prelude::{Actor, ActorContext, Addr, AsyncContext, Handler, Running, StreamHandler};
+use actix_http::ws::{Codec, Item, ProtocolError};
 use actix_web::dev::Extensions;
 use actix_web::error::PayloadError;
 use actix_web::{HttpRequest, HttpResponse, http, web};
@@ -17,9 +21,11 @@ use actix_web_actors::ws;
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::{Stream, StreamExt};
+use tracing::debug;
 
-use super::{Core, Deliver, Line, Out, Session, continuation, end, register, take};
-use crate::actors::clock::Stopwatch;
+use super::shared::Admission;
+use super::socket::notice_silence;
+use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
 use crate::peer::assembly::{Guard, Piece};
 use crate::peer::limits::{MAX_CHAIN_MESSAGE, SESSION_QUEUE};
@@ -30,21 +36,31 @@ use crate::peer::links::Direction;
 pub struct Door {
     /// Who is told of new links.
     pub manager: Addr<PeerManager>,
-    /// The node's clock.
-    pub stopwatch: Stopwatch,
+    /// What the node's sessions share.
+    pub shared: Arc<Shared>,
 }
 
 /// A connection's socket, put aside so that it can be shut from outside.
 #[derive(Clone)]
 struct Socket(Arc<TcpStream>);
 
-/// For `HttpServer::on_connect`: keeps a handle to the connection's socket.
-pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
+/// For `HttpServer::on_connect`: asks whether there is room, and keeps a handle to the connection's socket.
+pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
     let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
     // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
-    if let Ok(descriptor) = stream.as_fd().try_clone_to_owned() {
-        extensions.insert(Socket(Arc::new(TcpStream::from(descriptor))));
+    let Ok(descriptor) = stream.as_fd().try_clone_to_owned() else { return };
+    let socket = TcpStream::from(descriptor);
+    notice_silence(&socket);
+    match stream.peer_addr().map(|remote| Admission::ask(shared, remote.ip())) {
+        Ok(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
+        Ok(Err(reason)) => {
+            debug!(remote = ?stream.peer_addr().ok(), %reason, "connection refused");
+            // It may be closed already, and so may one whose other end is not known any more.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        Err(_) => {}
     }
+    extensions.insert(Socket(Arc::new(socket)));
 }
 
 /// The route `/` of the peer server: upgrades to a link.
@@ -63,7 +79,7 @@ pub async fn accept(
         return Ok(HttpResponse::BadRequest().body("no peer address\n"));
     };
     let socket = request.conn_data::<Socket>().map(|socket| socket.0.clone());
-    let core = Core::new(door.manager.clone(), door.stopwatch, remote);
+    let core = Core::new(door.manager.clone(), door.shared.clone(), remote);
     let payload = guarded(payload, core.line.clone());
     // The guard judges what a frame announces; the codec's own limit is only the highest there is.
     ws::WsResponseBuilder::new(Inbound { core, socket }, &request, payload)
@@ -79,6 +95,9 @@ fn guarded(payload: web::Payload, line: Arc<Line>) -> impl Stream<Item = Result<
         guard.check(&chunk, line.limits()).inspect_err(|_| line.note_offence())?;
         if guard.inside() {
             line.note_heard(true);
+        }
+        if !line.hold_partial(guard.held()) {
+            return Err(io::Error::other(MAKES_ROOM).into());
         }
         Ok(chunk)
     })
@@ -123,11 +142,15 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Inbound {
             Ok(ws::Message::Text(text)) => take(self, Piece::Text(text.into_bytes()), ctx),
             Ok(ws::Message::Binary(bytes)) => take(self, Piece::Binary(bytes), ctx),
             Ok(ws::Message::Continuation(item)) => take(self, continuation(item), ctx),
-            Ok(ws::Message::Ping(payload)) => {
-                self.core.hear();
-                ctx.pong(&payload);
+            Ok(ws::Message::Ping(payload)) => match self.core.hear() {
+                Ok(()) => ctx.pong(&payload),
+                Err(flooded) => end(self, &flooded.to_string(), ctx),
+            },
+            Ok(ws::Message::Pong(payload)) => {
+                if let Err(flooded) = self.core.pong(&payload) {
+                    end(self, &flooded.to_string(), ctx);
+                }
             }
-            Ok(ws::Message::Pong(payload)) => self.core.pong(&payload),
             Ok(ws::Message::Close(_)) => end(self, "closed by the peer", ctx),
             Ok(ws::Message::Nop) => {}
             Err(error) => {
@@ -146,6 +169,14 @@ impl Handler<Deliver> for Inbound {
     type Result = ();
 
     fn handle(&mut self, Deliver(out): Deliver, ctx: &mut Self::Context) {
+        let out = match out {
+            Out::Text(bytes) if bytes.len() > LONG => {
+                self.core.line.begin(bytes.len());
+                ctx.wait(InPieces(Box::new(pieces(bytes))));
+                return;
+            }
+            short => short,
+        };
         self.core.line.unqueue(out.len());
         match out {
             // Text comes from our own encoders; if it were not UTF-8 the link would be of no use.
@@ -161,5 +192,29 @@ impl Handler<Deliver> for Inbound {
             }
             Out::Abort => ctx.stop(),
         }
+    }
+}
+
+/// Sends a long message: one frame each time that the connection wants more of its body. Nothing else of the session goes
+/// on meanwhile.
+struct InPieces(Box<dyn Iterator<Item = Item>>);
+
+impl ActorFuture<Inbound> for InPieces {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        session: &mut Inbound,
+        ctx: &mut <Inbound as Actor>::Context,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(piece) = self.0.next() else {
+            session.core.line.done();
+            return Poll::Ready(());
+        };
+        ctx.write_raw(ws::Message::Continuation(piece));
+        // Asked for more as soon as this frame has left the body.
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 }

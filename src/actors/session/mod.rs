@@ -5,10 +5,13 @@
 
 mod inbound;
 mod outbound;
+mod shared;
+mod socket;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
@@ -16,19 +19,33 @@ use actix_http::ws::{CloseReason, Item, ProtocolError};
 use bytes::Bytes;
 use tracing::debug;
 
-use super::clock::{self, Stopwatch};
+use super::clock;
 use super::peers::{PeerManager, Received, Register, Unregister};
+use crate::ledger::outbox::Millis;
 use crate::peer::assembly::{Assembler, AssemblyError, Limits, Message, Piece};
+use crate::peer::budget::Holder;
 use crate::peer::incoming::{self, Incoming, ReadError};
 use crate::peer::limits::{MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES};
 use crate::peer::links::Direction;
+use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
 
 pub use inbound::{Door, accept, keep_socket};
 pub use outbound::dial;
+pub use shared::Shared;
 
 /// Messages longer than this are read away from the link's thread.
 const READ_ELSEWHERE: usize = 32 * 1024;
+
+/// Text messages longer than this are sent in frames of [`PIECE`], each once the one before is on its way: a frame is copied
+/// for each layer that it passes through.
+const LONG: usize = 1024 * 1024;
+
+/// Bytes of a frame of a long message.
+const PIECE: usize = 64 * 1024;
+
+/// Why a link ends that has to make room.
+pub const MAKES_ROOM: &str = "the unfinished messages of all strangers take too much memory";
 
 /// Why a link ends when the actors behind it are gone.
 const STOPPING: &str = "the node is stopping";
@@ -65,7 +82,9 @@ impl Out {
 /// What a session and PeerManager know of one socket, without asking each other.
 #[derive(Debug)]
 pub struct Line {
-    stopwatch: Stopwatch,
+    shared: Arc<Shared>,
+    /// Its name in the room for unfinished messages.
+    holder: Holder,
     /// When something was last heard, in the stopwatch's milliseconds.
     heard: AtomicU64,
     /// When the message began that is not complete; zero when none is.
@@ -74,6 +93,16 @@ pub struct Line {
     limit: AtomicUsize,
     /// Whether the peer's frames broke the protocol.
     offended: AtomicBool,
+    /// Whether the peer's frames were too many.
+    flooded: AtomicBool,
+    /// Whether the operator has named the peer.
+    trusted: AtomicBool,
+    /// Bytes that are held of a frame that is not complete.
+    partial: AtomicUsize,
+    /// Bytes that are held of a message whose further frames are still to come.
+    joined: AtomicUsize,
+    /// Whether these are counted with those of other strangers.
+    counted: AtomicBool,
     /// Messages that wait to be sent.
     messages: AtomicUsize,
     /// Bytes that wait to be sent.
@@ -81,13 +110,20 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(stopwatch: Stopwatch) -> Arc<Self> {
+    fn new(shared: Arc<Shared>) -> Arc<Self> {
+        let holder = shared.unfinished().enter();
         Arc::new(Self {
-            stopwatch,
-            heard: AtomicU64::new(stopwatch.millis()),
+            holder,
+            heard: AtomicU64::new(shared.stopwatch.millis()),
+            shared,
             begun: AtomicU64::new(0),
             limit: AtomicUsize::new(MAX_UNASKED_MESSAGE),
             offended: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
+            trusted: AtomicBool::new(false),
+            partial: AtomicUsize::new(0),
+            joined: AtomicUsize::new(0),
+            counted: AtomicBool::new(false),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         })
@@ -108,6 +144,53 @@ impl Line {
     /// Sets how long the peer's messages may be from now on; the first is always short.
     pub fn allow(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// How long the peer's messages may be.
+    #[must_use]
+    pub fn allowed(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The operator has named the peer.
+    pub fn trust(&self) {
+        self.trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer's frames were too many.
+    #[must_use]
+    pub fn flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Whether the link has to end so that others have room for their messages.
+    #[must_use]
+    pub fn makes_room(&self) -> bool {
+        self.counted.load(Ordering::Relaxed) && self.shared.unfinished().is_evicted(self.holder)
+    }
+
+    /// Takes note of what is held of a frame that is not complete. Answers whether there is room for it.
+    fn hold_partial(&self, bytes: usize) -> bool {
+        self.partial.store(bytes, Ordering::Relaxed);
+        self.count()
+    }
+
+    /// Takes note of what is held of a message whose further frames are still to come. Answers whether there is room.
+    fn hold_joined(&self, bytes: usize) -> bool {
+        self.joined.store(bytes, Ordering::Relaxed);
+        self.count()
+    }
+
+    /// Counts what is held with what other strangers hold. Little is not counted, nor a chain that we asked for.
+    fn count(&self) -> bool {
+        let held = self.partial.load(Ordering::Relaxed) + self.joined.load(Ordering::Relaxed);
+        let free = self.trusted.load(Ordering::Relaxed) || self.allowed() > MAX_UNASKED_MESSAGE;
+        let counts = !free && held > MAX_FIRST_MESSAGE;
+        let counted = self.counted.swap(counts, Ordering::Relaxed);
+        if !counts && !counted {
+            return true;
+        }
+        self.shared.unfinished().hold(self.holder, if counts { held } else { 0 })
     }
 
     /// Whether the peer's frames broke the protocol: too long, out of order, or no frames.
@@ -134,11 +217,11 @@ impl Line {
     }
 
     fn limits(&self) -> Limits {
-        Limits { first: MAX_FIRST_MESSAGE, later: self.limit.load(Ordering::Relaxed) }
+        Limits { first: MAX_FIRST_MESSAGE, later: self.allowed() }
     }
 
     fn note_heard(&self, inside: bool) {
-        let now = self.stopwatch.millis().max(1);
+        let now = self.shared.stopwatch.millis().max(1);
         self.heard.store(now, Ordering::Relaxed);
         if !inside {
             self.begun.store(0, Ordering::Relaxed);
@@ -164,8 +247,24 @@ impl Line {
     }
 
     fn unqueue(&self, length: usize) {
-        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.begin(length);
+        self.done();
+    }
+
+    /// A message leaves the queue and is being sent.
+    fn begin(&self, length: usize) {
         self.bytes.fetch_sub(length, Ordering::Relaxed);
+    }
+
+    /// A message was sent.
+    fn done(&self) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.shared.unfinished().leave(self.holder);
     }
 }
 
@@ -227,6 +326,7 @@ struct Core {
     link: Option<LinkId>,
     remote: SocketAddr,
     assembler: Assembler,
+    pace: Pace,
     /// Whether a whole message has come.
     known: bool,
 }
@@ -244,8 +344,21 @@ enum Step {
 }
 
 impl Core {
-    fn new(manager: Addr<PeerManager>, stopwatch: Stopwatch, remote: SocketAddr) -> Self {
-        Self { manager, line: Line::new(stopwatch), link: None, remote, assembler: Assembler::default(), known: false }
+    fn new(manager: Addr<PeerManager>, shared: Arc<Shared>, remote: SocketAddr) -> Self {
+        let (assembler, pace) = (Assembler::default(), Pace::default());
+        Self { manager, line: Line::new(shared), link: None, remote, assembler, pace, known: false }
+    }
+
+    fn now(&self) -> Millis {
+        self.line.shared.stopwatch.millis()
+    }
+
+    /// For how many milliseconds to read nothing more after a frame of so many bytes.
+    fn pause(&mut self, bytes: usize) -> Millis {
+        if self.line.trusted.load(Ordering::Relaxed) {
+            self.pace.trust();
+        }
+        self.pace.frame(bytes, self.now())
     }
 
     fn register(&self, direction: Direction, to: Recipient<Deliver>, socket: Option<Arc<TcpStream>>) -> Register {
@@ -256,6 +369,9 @@ impl Core {
         let limits = self.line.limits();
         let result = self.assembler.push(piece, if self.known { limits.later } else { limits.first });
         self.line.note_heard(self.assembler.inside());
+        if !self.line.hold_joined(self.assembler.held()) {
+            return Step::End(MAKES_ROOM.to_owned());
+        }
         match result {
             Ok(None) => Step::Nothing,
             Ok(Some(message)) => {
@@ -274,21 +390,25 @@ impl Core {
     }
 
     /// A control frame came: the peer lives.
-    fn hear(&self) {
+    fn hear(&mut self) -> Result<(), Flooded> {
         self.line.note_heard(self.assembler.inside());
+        let now = self.now();
+        self.pace.control(now).inspect_err(|_| self.line.flooded.store(true, Ordering::Relaxed))
     }
 
-    fn pong(&self, payload: &[u8]) {
-        self.hear();
-        let (Some(link), Ok(sent)) = (self.link, payload.try_into().map(u64::from_be_bytes)) else { return };
-        let latency = self.line.stopwatch.micros().saturating_sub(sent);
-        // Lost when PeerManager is gone, and then nobody asks.
-        let _ = self.manager.try_send(super::peers::Latency { link, millis: latency as f64 / 1000.0 });
+    fn pong(&mut self, payload: &[u8]) -> Result<(), Flooded> {
+        self.hear()?;
+        if let (Some(link), Ok(sent)) = (self.link, payload.try_into().map(u64::from_be_bytes)) {
+            let latency = self.line.shared.stopwatch.micros().saturating_sub(sent);
+            // Lost when PeerManager is gone, and then nobody asks.
+            let _ = self.manager.try_send(super::peers::Latency { link, millis: latency as f64 / 1000.0 });
+        }
+        Ok(())
     }
 
     /// The payload of a ping: the time.
     fn ping(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.line.stopwatch.micros().to_be_bytes())
+        Bytes::copy_from_slice(&self.line.shared.stopwatch.micros().to_be_bytes())
     }
 
     /// The session ends.
@@ -325,6 +445,8 @@ fn register<S: Session>(session: &mut S, register: Register, ctx: &mut S::Contex
 
 /// Takes a frame: reads the message that it completes, and tells PeerManager of it.
 fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
+    let wait = session.core().pause(piece.bytes());
+    pause::<S>(wait, ctx);
     match session.core().take(piece) {
         Step::Nothing => {}
         Step::Here(message) => tell(session, read(message), ctx),
@@ -345,11 +467,35 @@ fn tell<S: Session>(session: &mut S, read: Result<Incoming, ReadError>, ctx: &mu
     let core = session.core();
     let Some(link) = core.link else { return };
     let told = core.manager.send(Received { link, read });
-    ctx.wait(wrap_future::<_, S>(told).map(|result, session, ctx| {
-        if result.is_err() {
-            end(session, STOPPING, ctx);
-        }
+    ctx.wait(wrap_future::<_, S>(told).map(|result, session, ctx| match result {
+        Ok(wait) => pause::<S>(wait, ctx),
+        Err(_) => end(session, STOPPING, ctx),
     }));
+}
+
+/// Reads nothing for a while: the peer's own queue fills, and it sends no faster than it is read.
+fn pause<S: Session>(millis: Millis, ctx: &mut S::Context) {
+    if millis > 0 {
+        ctx.wait(wrap_future::<_, S>(actix_web::rt::time::sleep(Duration::from_millis(millis))));
+    }
+}
+
+/// A long text message in frames that follow each other.
+fn pieces(mut rest: Bytes) -> impl Iterator<Item = Item> {
+    let mut first = true;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(PIECE));
+        ended = rest.is_empty();
+        Some(match (std::mem::take(&mut first), ended) {
+            (true, _) => Item::FirstText(piece),
+            (false, false) => Item::Continue(piece),
+            (false, true) => Item::Last(piece),
+        })
+    })
 }
 
 /// Reads a message; the same work whichever thread does it.

@@ -5,21 +5,25 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
 use actix_codec::{Decoder, Encoder, Framed};
 use actix_http::ws::{Codec, Frame, Message, ProtocolError};
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection, ConnectorService};
+use actix_web::dev::{Service, fn_service};
+use actix_web::rt::net::TcpStream;
 use awc::BoxedSocket;
-use bytes::BytesMut;
+use awc::http::Uri;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use super::{Core, Deliver, Line, Out, Session, continuation, end, register, take};
-use crate::actors::clock::Stopwatch;
+use super::socket::notice_silence;
+use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
 use crate::peer::address::PeerAddress;
 use crate::peer::assembly::{Piece, allow, announced};
@@ -34,10 +38,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why there is no link, for the log.
-pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: Stopwatch) -> Result<(), String> {
+pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, shared: Arc<Shared>) -> Result<(), String> {
     let connect = async {
         let target = (address.host().trim_start_matches('[').trim_end_matches(']'), address.port());
-        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT).finish();
+        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT);
+        let client = client.connector(awc::Connector::new().connector(fn_service(connect_socket))).finish();
         let mut failure = "the name has no address".to_owned();
         // Resolved once: the address that is dialled is the one that is shown.
         for remote in tokio::net::lookup_host(target).await.map_err(|error| error.to_string())? {
@@ -55,8 +60,15 @@ pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: S
     };
     let (remote, framed) =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| "no answer in time".to_owned())??;
-    start(address, remote, framed, manager, stopwatch);
+    start(address, remote, framed, manager, shared);
     Ok(())
+}
+
+/// A plain connection whose silence is noticed.
+async fn connect_socket(to: ConnectInfo<Uri>) -> Result<Connection<Uri, TcpStream>, ConnectError> {
+    let connection = ConnectorService::default().call(to).await?;
+    notice_silence(connection.io_ref());
+    Ok(connection)
 }
 
 fn start(
@@ -64,10 +76,10 @@ fn start(
     remote: SocketAddr,
     framed: Framed<BoxedSocket, Codec>,
     manager: Addr<PeerManager>,
-    stopwatch: Stopwatch,
+    shared: Arc<Shared>,
 ) {
     Outbound::create(|ctx| {
-        let core = Core::new(manager, stopwatch, remote);
+        let core = Core::new(manager, shared, remote);
         let line = core.line.clone();
         let (sink, stream) = framed.into_map_codec(|codec| Guarded { codec, line: line.clone(), known: false }).split();
         ctx.add_stream(stream);
@@ -87,16 +99,27 @@ async fn write(
 ) {
     while let Some((message, length)) = waiting.recv().await {
         let last = matches!(message, Message::Close(_));
-        let sent = if last {
-            tokio::time::timeout(GOODBYE, sink.send(message)).await.unwrap_or(Ok(()))
-        } else {
-            sink.send(message).await
+        line.begin(length);
+        let sent = match message {
+            Message::Close(_) => tokio::time::timeout(GOODBYE, sink.send(message)).await.unwrap_or(Ok(())),
+            Message::Text(text) if length > LONG => write_long(&mut sink, text.into_bytes()).await,
+            short => sink.send(short).await,
         };
-        line.unqueue(length);
+        line.done();
         if last || sent.is_err() {
             return;
         }
     }
+}
+
+async fn write_long(
+    sink: &mut SplitSink<Framed<BoxedSocket, Guarded>, Message>,
+    text: Bytes,
+) -> Result<(), ProtocolError> {
+    for piece in pieces(text) {
+        sink.send(Message::Continuation(piece)).await?;
+    }
+    Ok(())
 }
 
 /// The WebSocket codec behind a judgement of what each frame announces.
@@ -122,8 +145,12 @@ impl Decoder for Guarded {
         }
         let frame = self.codec.decode(bytes)?;
         self.known |= matches!(frame, Some(Frame::Text(_) | Frame::Binary(_)));
-        if frame.is_none() && !bytes.is_empty() {
+        let partial = if frame.is_none() { bytes.len() } else { 0 };
+        if partial > 0 {
             self.line.note_heard(true);
+        }
+        if !self.line.hold_partial(partial) {
+            return Err(ProtocolError::Io(io::Error::other(MAKES_ROOM)));
         }
         Ok(frame)
     }
@@ -176,14 +203,17 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Outbound {
             Ok(Frame::Text(bytes)) => take(self, Piece::Text(bytes), ctx),
             Ok(Frame::Binary(bytes)) => take(self, Piece::Binary(bytes), ctx),
             Ok(Frame::Continuation(item)) => take(self, continuation(item), ctx),
-            Ok(Frame::Ping(payload)) => {
-                self.core.hear();
+            Ok(Frame::Ping(payload)) => match self.core.hear() {
                 // A peer that asks without reading gets no more answers than fit.
-                if self.core.line.queue(0) {
-                    self.enqueue(Message::Pong(payload), 0);
+                Ok(()) if self.core.line.queue(0) => self.enqueue(Message::Pong(payload), 0),
+                Ok(()) => {}
+                Err(flooded) => end(self, &flooded.to_string(), ctx),
+            },
+            Ok(Frame::Pong(payload)) => {
+                if let Err(flooded) = self.core.pong(&payload) {
+                    end(self, &flooded.to_string(), ctx);
                 }
             }
-            Ok(Frame::Pong(payload)) => self.core.pong(&payload),
             Ok(Frame::Close(_)) => end(self, "closed by the peer", ctx),
             Err(error) => {
                 self.core.line.note_error(&error);

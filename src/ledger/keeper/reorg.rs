@@ -1,6 +1,6 @@
 //! Blocks of others: beside the chain, onto it, or in place of its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand::Rng;
 
@@ -20,11 +20,11 @@ impl<S: Storage> Keeper<S> {
             Verdict::Known => Ok(Imported::Known),
             Verdict::Unconnected => Ok(Imported::Unconnected),
             Verdict::Side { new } => {
-                self.keep_aside(&run[new], false)?;
+                self.keep_aside(&run[new], false, origin)?;
                 Ok(Imported::Side)
             }
             Verdict::Parked { new, depth } => {
-                self.keep_aside(&run[new], true)?;
+                self.keep_aside(&run[new], true, origin)?;
                 Ok(Imported::Parked { depth })
             }
             Verdict::Change { new, change } if new.len() > STAGE_ABOVE => {
@@ -58,12 +58,22 @@ impl<S: Storage> Keeper<S> {
         Ok(())
     }
 
-    pub(super) fn keep_aside(&mut self, blocks: &[SharedBlock], parked: bool) -> Result<(), StorageError> {
+    pub(super) fn keep_aside(
+        &mut self,
+        blocks: &[SharedBlock],
+        parked: bool,
+        origin: Origin,
+    ) -> Result<(), StorageError> {
         if blocks.is_empty() {
             return Ok(());
         }
         let come: Vec<SideBlock> = blocks.iter().map(|block| chain::side_block(block, parked)).collect();
-        let forget = self.chain.overflow(&[], &come);
+        let forget = self.chain.overflow_from(&[], &come, origin);
+        let given_up: HashSet<&BlockHash> = forget.iter().collect();
+        if forget.len() == come.len() && come.iter().all(|side| given_up.contains(&side.hash)) {
+            // Nothing of it would stay: it is not even written.
+            return Ok(());
+        }
         let batch = Batch {
             blocks: blocks.iter().map(|block| BatchBlock { block: block.clone(), placed: Vec::new() }).collect(),
             park: if parked { come.iter().map(|side| side.hash).collect() } else { Vec::new() },
@@ -71,7 +81,8 @@ impl<S: Storage> Keeper<S> {
             ..Batch::default()
         };
         self.storage.commit(&batch)?;
-        self.chain.note(&[], come);
+        self.chain.note(&[], come.clone());
+        self.chain.note_origin(&come, origin);
         self.chain.note(&batch.forget, Vec::new());
         Ok(())
     }

@@ -118,7 +118,7 @@ impl<S: Storage> Keeper<S> {
     /// Keeps a staged branch as side blocks, as far as they are few enough to be kept at all.
     fn park(&mut self, staged: Staged<S::Staging>, depth: u64) -> Result<Imported, StorageError> {
         let mut blocks = Vec::new();
-        let keep = staged.count <= limits::MAX_SIDE_BLOCKS as u64;
+        let keep = staged.count <= limits::MAX_PARKED_BLOCKS as u64;
         for place in 0..if keep { staged.count } else { 0 } {
             let Some(block) = self.storage.staged_block(&staged.staging, place)? else { break };
             let known = self.chain.is_side(&block.hash());
@@ -127,7 +127,7 @@ impl<S: Storage> Keeper<S> {
             }
         }
         self.discard(staged);
-        self.keep_aside(&blocks, true)?;
+        self.keep_aside(&blocks, true, Origin::Stranger)?;
         Ok(Imported::Parked { depth })
     }
 

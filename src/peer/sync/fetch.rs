@@ -1,11 +1,18 @@
 //! Fetching a branch: Locate, Located, Fetch, Batch after Batch, and the switch.
 
-use super::{Action, Download, Fault, Link, LinkId, Partial, Step, Sync, Ticket, View, frame};
+use super::{
+    Action, Download, Fault, LEAST_BYTES, Link, LinkId, Partial, SPEED_JUDGED, Step, Sync, Ticket, View, frame,
+};
 use crate::ledger::chain::{ImportError, Origin};
 use crate::ledger::keeper::Imported;
+use crate::ledger::limits::MAX_PARKED_BLOCKS;
 use crate::ledger::{Height, Tip, genesis};
 use crate::peer::limits::{BATCHES_IN_FLIGHT, MAX_LOCATOR};
 use crate::peer::native::{Blocks, Frame};
+
+/// A peer with a better tip, and how far its word goes.
+type Candidate = (LinkId, Tip, (bool, bool));
+
 impl Sync {
     /// Begins to fetch the best branch that a peer has and we do not, if none is being fetched.
     pub(super) fn consider(&mut self, view: &impl View, actions: &mut Vec<Action>) {
@@ -19,15 +26,59 @@ impl Sync {
             // What the ledger has not judged yet may well be all that the peer has.
             let free = link.native && link.importing == 0 && link.hold <= now;
             let tip = link.tip.filter(|tip| free && tip.beats(&own))?;
-            Some((*id, tip))
+            Some((*id, tip, (link.origin == Origin::Trusted, link.proven)))
         };
-        let better = |a: (LinkId, Tip), b: (LinkId, Tip)| if b.1.beats(&a.1) { b } else { a };
-        let Some((link, target)) = self.links.iter().filter_map(wanted).reduce(better) else { return };
+        // Anybody can name a high tip: who is trusted or has kept his word is asked first.
+        let better = |a: Candidate, b: Candidate| {
+            let first = b.2 > a.2 || (b.2 == a.2 && b.1.beats(&a.1));
+            if first { b } else { a }
+        };
+        let Some((link, target, _)) = self.links.iter().filter_map(wanted).reduce(better) else { return };
         let sent = locator(self.partial.map(|partial| partial.tip), view);
         actions.push(frame(link, Frame::Locate(sent.clone())));
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.download = Some(Download { ticket, link, target, step: Step::Locating { sent }, alive: now });
+        let step = Step::Locating { sent };
+        self.download = Some(Download { ticket, link, target, step, alive: now, bytes: 0, judged: (now, 0) });
+    }
+
+    /// Whether a peer's branch above `fork` would be parked, however good it is.
+    fn would_park(&self, link: LinkId, fork: Tip, view: &impl View) -> bool {
+        let own = view.tip();
+        self.is_stranger(link)
+            && own.height > Height::GENESIS
+            && own.height.0.saturating_sub(fork.height.0) > self.max_reorg
+    }
+
+    fn is_stranger(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_none_or(|link| link.origin == Origin::Stranger)
+    }
+
+    /// Says that a branch is not fetched, and leaves its peer alone for a while.
+    fn pass_over(&mut self, link: LinkId, fork: Tip, tip: Tip, view: &impl View, actions: &mut Vec<Action>) {
+        let depth = view.tip().height.0.saturating_sub(fork.height.0);
+        actions.push(Action::PassOver { link, tip, depth });
+        self.fail(link, None, actions);
+    }
+
+    /// Looks for another peer when the one that a branch is fetched from is too slow. What has come stays for the other.
+    pub(super) fn judge_speed(&mut self, view: &impl View, actions: &mut Vec<Action>) {
+        let now = self.now;
+        let Some(download) = &mut self.download else { return };
+        let waits = matches!(download.step, Step::Fetching { staging: 0, small: false, .. });
+        let (since, before) = download.judged;
+        if since + SPEED_JUDGED > now {
+            return;
+        }
+        download.judged = (now, download.bytes);
+        let (slow, link) = (waits && download.bytes - before < LEAST_BYTES, download.link);
+        let own = view.tip();
+        let other = self.links.iter().any(|(id, other)| {
+            *id != link && other.native && other.hold <= now && other.tip.is_some_and(|tip| tip.beats(&own))
+        });
+        if slow && other {
+            self.fail(link, None, actions);
+        }
     }
 
     pub(super) fn located(
@@ -73,23 +124,36 @@ impl Sync {
             actions.push(Action::Switch { link, ticket: download.ticket, origin });
             return;
         }
+        let (would_park, length) = (self.would_park(link, fork, view), tip.height.0.saturating_sub(fork.height.0));
+        if would_park && length > MAX_PARKED_BLOCKS as u64 {
+            self.pass_over(link, fork, tip, view, actions);
+            return;
+        }
         if tip.height <= common.height {
             self.fail(link, Some(Fault::Protocol("Located names a tip that is not above the common block")), actions);
             return;
         }
-        download.step = Step::Fetching { fork, tip: common, owed: BATCHES_IN_FLIGHT, staging: 0, small: false };
+        // Asked anew: whether it would be parked was a question to all of this.
+        let Some(download) = &mut self.download else { return };
+        let (owed, staging) = (BATCHES_IN_FLIGHT, 0);
+        download.step = Step::Fetching { fork, tip: common, owed, staging, small: false, enough: false };
+        download.bytes = self.partial.map_or(0, |partial| partial.bytes);
+        download.judged = (self.now, download.bytes);
         let from = common.height.next();
         actions.push(frame(link, Frame::Fetch { from, upto: tip, batches: BATCHES_IN_FLIGHT }));
     }
 
-    pub(super) fn batch(&mut self, link: LinkId, blocks: Blocks, actions: &mut Vec<Action>) {
+    pub(super) fn batch(&mut self, link: LinkId, blocks: Blocks, view: &impl View, actions: &mut Vec<Action>) {
         let Some(download) = self.download.as_mut().filter(|download| download.link == link) else { return };
-        let Step::Fetching { fork, tip, owed, staging, small } = &mut download.step else { return };
+        let Step::Fetching { fork, tip, owed, staging, small, enough } = &mut download.step else { return };
         if *owed == 0 {
             self.fail(link, Some(Fault::Protocol("more batches than were asked for")), actions);
             return;
         }
         *owed -= 1;
+        if *enough {
+            return;
+        }
         if blocks.after != *tip {
             // Nothing is adopted of a chain whose parts do not follow each other.
             self.fail(link, Some(Fault::Protocol("a batch does not follow the one before")), actions);
@@ -113,11 +177,27 @@ impl Sync {
                 state.origin
             });
             actions.push(Action::Import { link, blocks: blocks.blocks, origin });
-        } else {
-            *staging += 1;
-            self.staging += 1;
-            let ticket = download.ticket;
-            actions.push(Action::Stage { link, ticket, fork: *fork, blocks });
+            return;
+        }
+        *staging += 1;
+        self.staging += 1;
+        download.bytes += blocks.blocks.iter().map(|block| block.block().compact_bytes() as u64).sum::<u64>();
+        let (fork, ticket, full) = (*fork, download.ticket, download.bytes >= self.max_staged);
+        actions.push(Action::Stage { link, ticket, fork, blocks });
+        if full && self.is_stranger(link) {
+            self.enough(link, fork, end, view, actions);
+        }
+    }
+
+    /// A stranger has sent as much as may be staged: what is better than our chain already is taken over, and the rest
+    /// fetched after it; what is not is given up.
+    fn enough(&mut self, link: LinkId, fork: Tip, end: Tip, view: &impl View, actions: &mut Vec<Action>) {
+        if self.would_park(link, fork, view) || !end.beats(&view.tip()) {
+            self.spoil(actions);
+            self.pass_over(link, fork, end, view, actions);
+        } else if let Some(Download { target, step: Step::Fetching { enough, .. }, .. }) = &mut self.download {
+            *enough = true;
+            *target = end;
         }
     }
 
@@ -134,7 +214,7 @@ impl Sync {
         let Some(download) = self.download.as_mut().filter(|download| download.ticket == ticket) else {
             if let (Ok(Some(at)), Some(partial)) = (result, &mut self.partial) {
                 // The attempt has ended, and came further than was known.
-                partial.tip = at;
+                (partial.tip, partial.since) = (at, self.now);
             }
             self.consider(view, &mut actions);
             return actions;
@@ -148,7 +228,7 @@ impl Sync {
             }
             Ok(Some(at)) => {
                 *staging = staging.saturating_sub(1);
-                self.partial = Some(Partial { fork: *fork, tip: at });
+                self.partial = Some(Partial { fork: *fork, tip: at, bytes: download.bytes, since: self.now });
                 download.alive = self.now;
                 if *tip != download.target {
                     *owed += 1;
@@ -241,6 +321,7 @@ impl Sync {
             Ok(Imported::Changed(_)) => {
                 if let Some(state) = self.links.get_mut(&link) {
                     state.refusals = 0;
+                    state.proven = true;
                 }
             }
             Ok(Imported::Known | Imported::Side) => {}

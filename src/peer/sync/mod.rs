@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use crate::ledger::chain::Origin;
 use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
-use crate::peer::limits::{MAX_CHAINS_ASKED, SYNC_TIMEOUT};
+use crate::peer::limits::{MAX_CHAINS_ASKED, MAX_STAGED_BYTES, SYNC_TIMEOUT};
 use crate::peer::native::{Blocks, Frame};
 use progress::Progress;
 
@@ -41,6 +41,16 @@ const MAX_DOUBLINGS: u32 = 7;
 
 /// A tutorial peer that does not answer QUERY_ALL for this long may be asked again.
 const ASK_AGAIN: Millis = 60_000;
+
+/// Blocks that were staged and that nobody goes on with are given up after this long.
+const PARTIAL_KEPT: Millis = 600_000;
+
+/// Bytes that a peer must send us of a branch in [`SPEED_JUDGED`], if there is another to fetch one from: else one that
+/// sends a block now and then could keep us from all others.
+const LEAST_BYTES: u64 = 64 * 1024;
+
+/// How often a peer's speed is judged: three parts of a branch may be as late as they can in that time.
+const SPEED_JUDGED: Millis = 60_000;
 
 /// Batches that a peer may ask for ahead: more would let it queue work here.
 const MAX_CREDIT: u32 = 16;
@@ -108,6 +118,15 @@ pub enum Action {
     },
     /// Give the staged branch up.
     Unstage,
+    /// Say to people that a stranger's branch is not fetched: it is more than is kept of branches that are not adopted.
+    PassOver {
+        /// Who offers it.
+        link: LinkId,
+        /// Where it ends.
+        tip: Tip,
+        /// Blocks of our chain that it would undo.
+        depth: u64,
+    },
     /// Read a batch of our chain and send it; [`Sync::served`] takes the result.
     Serve {
         /// Who asked.
@@ -158,6 +177,8 @@ struct Link {
     refusals: u32,
     /// Runs of this peer that are on their way to the ledger.
     importing: u32,
+    /// The last branch that was taken of this peer was good.
+    proven: bool,
     /// Blocks were passed over because too many runs were on their way.
     missed: bool,
     serving: Option<Serving>,
@@ -200,14 +221,19 @@ struct Download {
     step: Step,
     /// When something last arrived.
     alive: Millis,
+    /// Bytes of the branch that are staged or on their way to be.
+    bytes: u64,
+    /// When the peer's speed was judged last, and how many bytes there were then.
+    judged: (Millis, u64),
 }
 
 #[derive(Debug)]
 enum Step {
     /// Waiting for Located.
     Locating { sent: Vec<Tip> },
-    /// Waiting for batches; `owed` may still come, `staging` are on their way to the ledger.
-    Fetching { fork: Tip, tip: Tip, owed: u32, staging: u32, small: bool },
+    /// Waiting for batches; `owed` may still come, `staging` are on their way to the ledger. When it is `enough` for now,
+    /// what still comes is passed over.
+    Fetching { fork: Tip, tip: Tip, owed: u32, staging: u32, small: bool, enough: bool },
     /// The ledger has the whole branch.
     Switching { fork: Tip },
 }
@@ -217,10 +243,12 @@ enum Step {
 struct Partial {
     fork: Tip,
     tip: Tip,
+    bytes: u64,
+    since: Millis,
 }
 
 /// The state of all links.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sync {
     links: BTreeMap<LinkId, Link>,
     download: Option<Download>,
@@ -229,10 +257,35 @@ pub struct Sync {
     staging: u32,
     /// The ticket of the next download.
     next_ticket: Ticket,
+    /// Blocks that a stranger's branch may undo.
+    max_reorg: u64,
+    /// Bytes of a stranger's branch that are staged at once.
+    max_staged: u64,
     now: Millis,
 }
 
 impl Sync {
+    /// Of a node without links, on which a stranger's branch may undo so many blocks.
+    #[must_use]
+    pub fn new(max_reorg: u64) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            download: None,
+            partial: None,
+            staging: 0,
+            next_ticket: 0,
+            max_reorg,
+            max_staged: MAX_STAGED_BYTES,
+            now: 0,
+        }
+    }
+
+    /// Stages at most so many bytes of a stranger's branch at once, for small experiments.
+    #[must_use]
+    pub fn staging_at_most(self, bytes: u64) -> Self {
+        Self { max_staged: bytes, ..self }
+    }
+
     /// The time of the events that follow.
     pub fn set_now(&mut self, now: Millis) {
         self.now = self.now.max(now);
@@ -267,6 +320,12 @@ impl Sync {
         Some(Progress { link: *link, from, at, target: target.height })
     }
 
+    /// Whether this peer was asked for its whole chain and has not sent it yet.
+    #[must_use]
+    pub fn expects_chain(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.asked.is_some())
+    }
+
     // ---- Links.
 
     /// A link is open; QUERY_LAST and HELLO were sent, the latter with `told`.
@@ -281,6 +340,7 @@ impl Sync {
             hold: 0,
             refusals: 0,
             importing: 0,
+            proven: false,
             missed: false,
             serving: None,
         };
@@ -381,7 +441,7 @@ impl Sync {
             Frame::Located { common, tip } => self.located(link, common, tip, view, &mut actions),
             Frame::Fetch { from, upto, batches } => self.fetch(link, from, upto, batches, &mut actions),
             Frame::More { batches } => self.more(link, batches, &mut actions),
-            Frame::Batch(blocks) => self.batch(link, blocks, &mut actions),
+            Frame::Batch(blocks) => self.batch(link, blocks, view, &mut actions),
             Frame::Gone => self.gone(link),
             // The address book's matter; nothing about the chain.
             Frame::Addresses(_) => {}
@@ -427,6 +487,10 @@ impl Sync {
         });
         if let Some(link) = stalled.map(|download| download.link) {
             self.fail(link, Some(Fault::Stalled), &mut actions);
+        }
+        self.judge_speed(view, &mut actions);
+        if self.download.is_none() && self.partial.is_some_and(|partial| partial.since + PARTIAL_KEPT < self.now) {
+            self.spoil(&mut actions);
         }
         for link in self.links.values_mut() {
             if link.asked.is_some_and(|since| since + ASK_AGAIN < now) {
