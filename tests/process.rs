@@ -108,8 +108,9 @@ fn settings_that_cannot_be_used_are_named_in_one_sentence() {
     assert_eq!(
         env(&[("DOLMEN_HTPP", "127.0.0.1:0")]),
         "the environment variable DOLMEN_HTPP is not a setting of dolmen; the settings are DOLMEN_HTTP, DOLMEN_P2P, \
-         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_ALLOWED_HOSTS, DOLMEN_API_TOKEN_FILE, DOLMEN_MAX_REORG, DOLMEN_LOG, \
-         DOLMEN_LOG_FORMAT"
+         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_ALLOWED_HOSTS, DOLMEN_API_TOKEN_FILE, \
+         DOLMEN_CLUSTER_KEY_FILE, DOLMEN_TLS_CERT, DOLMEN_TLS_KEY, DOLMEN_TLS_CA, DOLMEN_SCRUB_RATE, DOLMEN_MAX_REORG, \
+         DOLMEN_LOG, DOLMEN_LOG_FORMAT"
     );
     assert_eq!(
         env(&[("PORT", "3005"), ("DOLMEN_HTTP", "127.0.0.1:3006")]),

@@ -21,7 +21,7 @@ use crate::ledger::keeper::{
     Imported, Keeper, MineError, MineRequest, Mined, OperatorError, Staged, Update, Whereabouts as Place,
 };
 use crate::ledger::storage::{Storage, StorageError, SubmissionId};
-use crate::ledger::{BlockHash, SharedBlock, Tip};
+use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
 use crate::store::{Snapshot, Store};
 
 /// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
@@ -79,6 +79,20 @@ pub struct SwitchBranch {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct DropBranch;
+
+/// Write blocks of the best chain again that are broken on the disk, in this order.
+#[derive(Debug, Message)]
+#[rtype(result = "Restored")]
+pub struct RestoreBlocks(pub Vec<SharedBlock>);
+
+/// Answer to [`RestoreBlocks`].
+#[derive(Clone, Debug, MessageResponse)]
+pub struct Restored {
+    /// The blocks that were begun with; all are durable, but for the last if there is an error.
+    pub heights: Vec<Height>,
+    /// Why the last was not written.
+    pub error: Option<StorageError>,
+}
 
 /// Where a submission is.
 #[derive(Debug, Message)]
@@ -411,6 +425,23 @@ impl Handler<DropBranch> for ChainActor {
         if let (Some(staged), Some(keeper)) = (self.staged.take(), &mut self.keeper) {
             keeper.discard(staged);
         }
+    }
+}
+
+impl Handler<RestoreBlocks> for ChainActor {
+    type Result = Restored;
+
+    fn handle(&mut self, RestoreBlocks(blocks): RestoreBlocks, _: &mut Self::Context) -> Restored {
+        let mut restored = Restored { heights: Vec::new(), error: None };
+        for block in blocks {
+            restored.heights.push(block.height());
+            let written = self.keeper().and_then(|keeper| keeper.storage_mut().restore(&block));
+            if let Err(error) = written {
+                restored.error = Some(error);
+                break;
+            }
+        }
+        restored
     }
 }
 

@@ -39,6 +39,8 @@ pub struct App {
     pub reader: Reader,
     /// Time since the start.
     pub stopwatch: Stopwatch,
+    /// Whether peers behind `wss://` can be dialled.
+    pub dials_tls: bool,
 }
 
 /// All routes.

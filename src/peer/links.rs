@@ -178,6 +178,7 @@ mod tests {
             port: 1,
             tip,
             agent: String::new(),
+            challenge: None,
         }
     }
 

@@ -295,7 +295,7 @@ fn a_broken_block_can_be_written_again() {
 
     let (mut store, report) = open(&disk, &options());
     assert_eq!(report.damage, [], "nothing was read that is broken");
-    let scrubbed = store.snapshot().scrub(Height(0), 1000).expect("reads");
+    let scrubbed = store.snapshot().scrub(Height(0), 1000, u64::MAX).expect("reads");
     assert_eq!(scrubbed.broken.iter().map(|(height, _)| *height).collect::<Vec<_>>(), [Height(2)]);
     assert_eq!(scrubbed.next, None);
     assert_eq!(store.damage().len(), 1, "{:?}", store.damage());
@@ -307,7 +307,7 @@ fn a_broken_block_can_be_written_again() {
     store.restore(&block).expect("is written");
     for how in ["at once", "after a kill", "after a replay of everything"] {
         assert_eq!(store.snapshot().block_at(Height(2)).expect("reads"), Some(block.clone()), "{how}");
-        assert_eq!(store.snapshot().scrub(Height(0), 1000).expect("reads").broken, [], "{how}");
+        assert_eq!(store.snapshot().scrub(Height(0), 1000, u64::MAX).expect("reads").broken, [], "{how}");
         assert_eq!(store.tip(), model.tip(), "{how}");
         drop(store);
         if how == "after a kill" {
@@ -354,7 +354,7 @@ fn a_lost_segment_costs_its_blocks_and_no_others() {
                 // With the last groups the latest chain is gone: there is an older one.
                 Ok((store, report)) => {
                     assert!(rebuilt || !report.damage.is_empty(), "{what}: {report:?}");
-                    let broken = store.snapshot().scrub(Height(0), 1000).expect("reads").broken;
+                    let broken = store.snapshot().scrub(Height(0), 1000, u64::MAX).expect("reads").broken;
                     assert!(broken.len() <= 12, "{what}: {broken:?}");
                 }
                 Err(error) => assert!(matches!(error, OpenError::Damaged { .. }), "{what}: {error}"),
@@ -444,7 +444,7 @@ fn random_harm_never_makes_a_wrong_block() {
                 never_wrong(&store, &scenario.model, &format!("{what}; {report:?}"));
             }
             // With the last groups lost there is an earlier chain; it has to be one.
-            let scrubbed = store.snapshot().scrub(Height(0), u64::MAX).expect("reads");
+            let scrubbed = store.snapshot().scrub(Height(0), u64::MAX, u64::MAX).expect("reads");
             let lost = scrubbed.broken.iter().find(|(_, why)| why.contains("does not follow"));
             assert_eq!(lost, None, "{what}; {report:?}");
             let known: Vec<_> = scenario.known.iter().filter_map(|hash| store.block(hash).ok().flatten()).collect();

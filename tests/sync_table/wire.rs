@@ -138,6 +138,7 @@ impl World {
                 Action::Switch { link, ticket, origin } => Work::Switch(link, ticket, origin),
                 Action::Unstage => Work::Unstage,
                 Action::Serve { link, from, upto } => Work::Serve(link, from, upto),
+                Action::Restore { link, .. } => panic!("nothing is damaged, and link {link} heals"),
                 Action::Close { link, fault } => panic!("node {node} drops an honest peer on link {link}: {fault}"),
             };
             self.nodes[node].work.push_back(work);

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::{PeerManager, READ_BYTES};
-use crate::actors::chain::{DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
+use crate::actors::chain::{DropBranch, ImportBlocks, RestoreBlocks, Restored, StageBlocks, SwitchBranch};
 use crate::actors::session::Out;
 use crate::ledger::chain::Origin;
-use crate::ledger::{Height, Tip};
+use crate::ledger::{Height, SharedBlock, Tip};
 use crate::peer::book::Source;
 use crate::peer::chain_text::ChainText;
 use crate::peer::conduct::Offence;
@@ -30,6 +30,9 @@ impl PeerManager {
             Ok(incoming) => incoming,
             Err(error) => return self.misread(id, error),
         };
+        if self.gates.contains_key(&id) {
+            return self.at_gate(id, incoming, ctx);
+        }
         let view = self.view();
         let actions = match incoming {
             Incoming::Hello(hello) => return self.introduce(id, hello, ctx),
@@ -56,6 +59,10 @@ impl PeerManager {
                 let actions = self.sync.frame(id, frame, &view);
                 self.answer_waiting(false);
                 actions
+            }
+            Incoming::Proof(_) => {
+                debug!(link = id, "a proof that nobody asked for is ignored");
+                return;
             }
             Incoming::Unknown(kind) => {
                 debug!(link = id, kind, "message of an unknown type is ignored");
@@ -97,6 +104,7 @@ impl PeerManager {
                 // Lost only when the chain's actor is gone, and the staged branch with it.
                 Action::Unstage => self.parts.chain.do_send(DropBranch),
                 Action::Serve { link, from, upto } => self.serve(link, from, upto, ctx),
+                Action::Restore { link, blocks } => self.restore(link, blocks, ctx),
                 Action::Close { link, fault } => self.drop_peer(link, fault),
             }
         }
@@ -140,6 +148,28 @@ impl PeerManager {
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);
+        }));
+    }
+
+    fn restore(&mut self, id: LinkId, blocks: Vec<SharedBlock>, ctx: &mut Context<Self>) {
+        let restoring = self.parts.chain.send(RestoreBlocks(blocks));
+        ctx.spawn(wrap_future::<_, Self>(restoring).map(move |answer, manager, _| {
+            let Ok(Restored { heights, error }) = answer else { return };
+            manager.now();
+            match &error {
+                None => {
+                    let (from, to) = (heights.last(), heights.first());
+                    info!(
+                        link = id,
+                        ?from,
+                        ?to,
+                        blocks = heights.len(),
+                        "damaged blocks were fetched again and written"
+                    );
+                }
+                Some(error) => warn!(link = id, %error, "a damaged block could not be written again"),
+            }
+            manager.sync.restored(&heights, error.as_ref());
         }));
     }
 

@@ -25,7 +25,7 @@ use crate::peer::links::Direction;
 use crate::peer::sync::LinkId;
 
 pub use inbound::{Door, accept, keep_socket};
-pub use outbound::dial;
+pub use outbound::{DialError, dial};
 
 /// Messages longer than this are read away from the link's thread.
 const READ_ELSEWHERE: usize = 32 * 1024;

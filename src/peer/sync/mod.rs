@@ -13,8 +13,11 @@
 //! | our chain was reorganised | last block | Tip |
 
 mod fetch;
+mod heal;
 mod serve;
 mod tell;
+
+pub use heal::Repair;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +56,10 @@ pub trait View {
     fn tip(&self) -> Tip;
     /// The hash at a height; `None` above the tip, or when the store cannot say.
     fn hash_at(&self, height: Height) -> Option<BlockHash>;
+    /// The hash that the block at a height has to have, also where the block itself is broken; `None` if nothing tells.
+    fn wanted_at(&self, height: Height) -> Option<BlockHash> {
+        self.hash_at(height)
+    }
 }
 
 /// Something to say on a link.
@@ -114,6 +121,13 @@ pub enum Action {
         from: Height,
         /// The chain that is meant.
         upto: Tip,
+    },
+    /// Write blocks of our best chain again that are broken, highest first; [`Sync::restored`] takes the result.
+    Restore {
+        /// Who sent them.
+        link: LinkId,
+        /// The blocks.
+        blocks: Vec<SharedBlock>,
     },
     /// End a link.
     Close {
@@ -240,6 +254,7 @@ pub struct Sync {
     staging: u32,
     /// The ticket of the next download.
     next_ticket: Ticket,
+    healing: heal::Healing,
     now: Millis,
 }
 
@@ -301,6 +316,7 @@ impl Sync {
     /// A link is gone.
     pub fn closed(&mut self, link: LinkId, view: &impl View) -> Vec<Action> {
         self.links.remove(&link);
+        self.healing_closed(link);
         let mut actions = Vec::new();
         if self.download.as_ref().is_some_and(|download| download.link == link) {
             self.download = None;
@@ -392,8 +408,16 @@ impl Sync {
             Frame::Located { common, tip } => self.located(link, common, tip, view, &mut actions),
             Frame::Fetch { from, upto, batches } => self.fetch(link, from, upto, batches, &mut actions),
             Frame::More { batches } => self.more(link, batches, &mut actions),
-            Frame::Batch(blocks) => self.batch(link, blocks, &mut actions),
-            Frame::Gone => self.gone(link),
+            Frame::Batch(blocks) => {
+                if let Some(blocks) = self.healed_by(link, blocks, view, &mut actions) {
+                    self.batch(link, blocks, &mut actions);
+                }
+            }
+            Frame::Gone => {
+                if !self.healing_gone(link) {
+                    self.gone(link);
+                }
+            }
             // The address book's matter; nothing about the chain.
             Frame::Addresses(_) => {}
         }
@@ -446,6 +470,7 @@ impl Sync {
         }
         self.ask_next(&mut actions);
         self.consider(view, &mut actions);
+        self.heal(view, &mut actions);
         actions
     }
 
