@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
@@ -18,6 +21,7 @@ use crate::exit::{FAILURE, Failure, USAGE, in_system};
 use crate::node::{Node, StartError};
 use crate::peer::proof::{ClusterKey, MAX_KEY_TEXT, MIN_KEY};
 use crate::signals::Signals;
+use crate::text::{self, JsonOut};
 
 /// One small blockchain node: a shared, durable, tamper-evident log of text entries.
 #[derive(Debug, Parser)]
@@ -244,7 +248,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
-            let _ = writeln!(std::io::stderr(), "dolmen: {message}");
+            let _ = writeln!(std::io::stderr(), "dolmen: {}", text::plain(&message));
             ExitCode::from(code)
         }
     }
@@ -394,7 +398,7 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(format!("actix_server=warn,{filter}"))
         .map_err(|error| Failure::new(USAGE, format!("--log {filter}: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
     let pretty = match format {
         LogFormat::Auto => terminal,
         LogFormat::Pretty => true,
@@ -402,9 +406,54 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     };
     let started = if pretty {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        log.with_ansi(colour).with_target(false).try_init()
+        let fields = debug_fn(plain_field).delimited(" ");
+        log.fmt_fields(fields).with_writer(std::io::stderr).with_ansi(colour).with_target(false).try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).try_init()
+        let writer = || JsonOut::new(std::io::stderr());
+        log.with_writer(writer).json().flatten_event(true).with_current_span(false).try_init()
     };
     started.map_err(|error| Failure::new(FAILURE, error))
+}
+
+/// A field of a log line for people: its value may come from anybody.
+fn plain_field(out: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    let value = text::plain(&value);
+    if field.name() == "message" { write!(out, "{value}") } else { write!(out, "{field}={value}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_for_people_obeys_nobody() {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || out.clone()).with_ansi(false).with_target(false);
+        let log = log.without_time().fmt_fields(debug_fn(plain_field).delimited(" ")).finish();
+        tracing::subscriber::with_default(log, || {
+            let said = "\u{1b}[2J\u{9b}31m\u{202e}";
+            tracing::warn!(peer = %said, reason = said, number = 7, "dropped: {said}");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("UTF-8");
+        let shown = r"\u{1b}[2J\u{9b}31m\u{202e}";
+        assert_eq!(text, format!(" WARN dropped: {shown} peer={shown} reason=\"{shown}\" number=7\n"));
+    }
 }

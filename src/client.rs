@@ -1,6 +1,6 @@
 //! Client commands: HTTP to a running node. Answers go to stdout as they come, errors become a sentence and an exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
+use crate::text::JsonOut;
 use crate::tls::{self, TlsError};
 
 /// How long a node may take to begin its answer.
@@ -174,13 +175,16 @@ fn sentence(status: StatusCode, body: &[u8]) -> String {
 
 /// Writes an answer to stdout as it arrives.
 async fn print(mut response: awc::ClientResponse) -> Result<(), Failure> {
+    let stdout = std::io::stdout();
+    // Files and programs get every byte as it is.
+    let mut out: Box<dyn Write> = if stdout.is_terminal() { Box::new(JsonOut::new(stdout)) } else { Box::new(stdout) };
     while let Some(chunk) = response.next().await {
         let chunk = chunk.map_err(|error| Failure::new(FAILURE, format!("the answer broke off: {error}")))?;
-        if std::io::stdout().lock().write_all(&chunk).is_err() {
+        if out.write_all(&chunk).is_err() {
             // The reader has seen enough.
             return Ok(());
         }
     }
-    let _ = writeln!(std::io::stdout());
+    let _ = writeln!(out);
     Ok(())
 }

@@ -520,6 +520,22 @@ fn a_command_that_fails_says_why_with_the_documented_code() {
 }
 
 #[test]
+fn what_a_node_says_does_nothing_to_the_terminal() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a port"));
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let _ = socket.read(&mut [0; 4096]).expect("a request");
+        let body = json!({ "detail": "no\u{1b}[2J such\u{9b}31m block\u{202e}" }).to_string();
+        let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        socket.write_all((head + &body).as_bytes()).expect("the client reads");
+    });
+    let said = refusal(dolmen(&["status"]).args(["--url", &url]), 1);
+    assert_eq!(said, r"no\u{1b}[2J such\u{9b}31m block\u{202e}");
+    server.join().expect("the server is done");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let node = NodeProcess::start(NodeOptions::new());
     let large = json!({ "data": vec!["x".repeat(60_000); 16] }).to_string();

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::ledger::{Block, BlockHash, Height, Tip, json};
+use crate::text;
 
 const QUERY_LAST: u64 = 0;
 const QUERY_ALL: u64 = 1;
@@ -148,8 +149,8 @@ pub fn proof(proof: &Proof) -> String {
 ///
 /// # Errors
 /// The frame is not a message, or its data do not fit its type.
-pub fn parse(text: &str) -> Result<Text, MessageError> {
-    let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(text)
+pub fn parse(frame: &str) -> Result<Text, MessageError> {
+    let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(frame)
         .map_err(|error| MessageError::Form(error.to_string()))?;
     let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind {
@@ -161,7 +162,7 @@ pub fn parse(text: &str) -> Result<Text, MessageError> {
         HELLO => {
             let json::Object(mut hello) = serde_json::from_str::<json::Object<Hello>>(data)
                 .map_err(|error| MessageError::HelloForm(error.to_string()))?;
-            hello.agent = hello.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect();
+            hello.agent = hello.agent.chars().filter(|c| !text::is_unsafe(*c)).take(MAX_AGENT_CHARS).collect();
             Ok(Text::Hello(hello))
         }
         PROOF => {
@@ -351,7 +352,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_cut_and_cleaned() {
-        let text = hello(&Hello { agent: format!("a\u{1b}[31m{}", "x".repeat(500)), ..example() });
+        let text = hello(&Hello { agent: format!("a\u{1b}[31m\u{202e}{}", "x".repeat(500)), ..example() });
         let Ok(Text::Hello(read)) = parse(&text) else { panic!("HELLO") };
         assert_eq!(read.agent, format!("a[31m{}", "x".repeat(59)));
     }

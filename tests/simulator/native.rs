@@ -557,7 +557,7 @@ impl Native {
                 }
                 self.sync.frame(id, frame, &Ours(self.keeper.storage()))
             }
-            Incoming::Unknown(_) => return,
+            Incoming::Proof(_) | Incoming::Unknown(_) => return,
         };
         self.perform(actions, out);
     }
