@@ -28,7 +28,7 @@ pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
     let secure = |address: &&PeerAddress| address.scheme() == Scheme::Tls;
     if let Some(address) = addresses.iter().find(secure).filter(|_| !app.dials_tls) {
         let error = TlsError::NoAuthority { address: address.to_string() };
-        return Err(Problem::bad_request(format!("{error}; start the node with it")));
+        return Err(Problem::bad_request(format!("{error}; start the node with it, or use ws://")));
     }
     let rows: Vec<Value> = peers
         .iter()

@@ -154,7 +154,15 @@ impl Sync {
                 self.healing.single = true;
                 None
             }
-            Some(_) => Some(batch),
+            Some(_) => {
+                let next = self.download.as_ref().filter(|download| download.link == link);
+                if next.is_some_and(|download| download.continues_with(&batch)) {
+                    return Some(batch);
+                }
+                // Another block than the one that is missing: our chain has changed, or the peer says anything.
+                self.leave_alone(link);
+                None
+            }
         }
     }
 

@@ -227,6 +227,13 @@ struct Download {
     alive: Millis,
 }
 
+impl Download {
+    /// Whether these are the blocks that come next.
+    fn continues_with(&self, blocks: &Blocks) -> bool {
+        matches!(&self.step, Step::Fetching { tip, .. } if *tip == blocks.after)
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     /// Waiting for Located.
