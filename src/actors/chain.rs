@@ -486,6 +486,11 @@ impl Handler<GetStats> for ChainActor {
     type Result = Stats;
 
     fn handle(&mut self, _: GetStats, _: &mut Self::Context) -> Stats {
+        if self.failed.is_some() && self.keeper().is_ok_and(|keeper| keeper.storage_mut().probe().is_ok()) {
+            // Whoever waits for a ready node sends it nothing that could find out.
+            info!("the store can be written again");
+            self.failed = None;
+        }
         Stats {
             tip: self.keeper.as_ref().map_or_else(crate::ledger::genesis::tip, Keeper::tip),
             outbox: self.keeper.as_ref().map_or(0, Keeper::outbox_len),

@@ -201,6 +201,14 @@ impl Store {
 
     // ---- Commits.
 
+    /// Whether something can be written now, for whoever waits for a full disk to have room again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe(&mut self) -> Result<(), StorageError> {
+        self.ready()
+    }
+
     /// Whether something can be written now.
     fn ready(&mut self) -> Result<(), StorageError> {
         self.log.usable()?;
