@@ -147,8 +147,12 @@ impl Snapshot {
     /// Unreadable or damaged storage.
     pub fn blocks(&self, from: Height, max_blocks: usize, max_bytes: usize) -> Result<Vec<SharedBlock>, StorageError> {
         let read = self.shared.blocks(&self.view, from, max_blocks, max_bytes);
+        self.noted_run(from, max_blocks, read)
+    }
+
+    /// Remembers the first broken height of a run; which it is is found one by one.
+    fn noted_run<T>(&self, from: Height, max_blocks: usize, read: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(StorageError::Damaged(_)) = read {
-            // Which it was is found one by one; that notes it.
             let mut one_by_one = (from.0..).map(Height).take(max_blocks).map(|height| self.block_at(height));
             let _ = one_by_one.find(|block| !matches!(block, Ok(Some(_))));
         }
@@ -167,7 +171,8 @@ impl Snapshot {
         max_bytes: usize,
         show: &mut dyn FnMut(BlockHash, BlockView<'_>),
     ) -> Result<(), StorageError> {
-        self.shared.views(&self.view, from, max_blocks, max_bytes, show)
+        let shown = self.shared.views(&self.view, from, max_blocks, max_bytes, show);
+        self.noted_run(from, max_blocks, shown)
     }
 
     /// Hashes in sequence, at most `count`; empty above the tip.
