@@ -9,14 +9,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::client::Client;
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
 use crate::exit::{FAILURE, Failure, USAGE, in_system};
-use crate::node::Node;
+use crate::node::{Node, StartError};
+use crate::peer::proof::{ClusterKey, MAX_KEY_TEXT, MIN_KEY};
 use crate::signals::Signals;
+use crate::text::{self, JsonOut};
 
 /// One small blockchain node: a shared, durable, tamper-evident log of text entries.
 #[derive(Debug, Parser)]
@@ -118,6 +123,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "dolmen-data")]
         data_dir: PathBuf,
     },
+    /// Print a new random key for --cluster-key-file
+    Keygen,
     /// Exit with 0 if a node is ready, for container health checks
     Health {
         #[command(flatten)]
@@ -130,6 +137,9 @@ struct ClientArgs {
     /// The node to talk to
     #[arg(long, env = "DOLMEN_URL", default_value = "http://127.0.0.1:3000")]
     url: String,
+    /// A PEM file with the authorities that sign the certificate of an https:// node
+    #[arg(long, env = "DOLMEN_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// The file with the node's token, if it wants one
     #[arg(long, env = "DOLMEN_API_TOKEN_FILE", value_name = "FILE")]
     api_token_file: Option<PathBuf>,
@@ -155,6 +165,21 @@ struct NodeArgs {
     /// A file with a token that requests must show which change something [env: DOLMEN_API_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     api_token_file: Option<PathBuf>,
+    /// A file with the key that peers must hold; without it everybody may link [env: DOLMEN_CLUSTER_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    cluster_key_file: Option<PathBuf>,
+    /// A PEM file with the certificate chain to serve HTTP and peers with, in TLS [env: DOLMEN_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// A PEM file with that certificate's private key [env: DOLMEN_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// A PEM file with the authorities that sign the certificates of wss:// peers [env: DOLMEN_TLS_CA]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// KiB per second in which the chain on disk is judged again; 0 for not at all [env: DOLMEN_SCRUB_RATE] [default: 1024]
+    #[arg(long, value_name = "KIB")]
+    scrub_rate: Option<u64>,
     /// Blocks that a stranger's branch may undo [env: DOLMEN_MAX_REORG] [default: 1000]
     #[arg(long, value_name = "BLOCKS")]
     max_reorg: Option<u64>,
@@ -223,12 +248,16 @@ pub fn run() -> ExitCode {
         Command::Adopt { hash, client } => with_client(&client, |client| client.adopt(&hash)),
         Command::Requeue { hash, client } => with_client(&client, |client| client.requeue(&hash)),
         Command::Verify { data_dir } => crate::verify::run(&data_dir),
+        Command::Keygen => {
+            say(&hex::encode(rand::random::<[u8; MIN_KEY]>()));
+            Ok(())
+        }
         Command::Health { client } => with_client(&client, Client::health),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
-            let _ = writeln!(std::io::stderr(), "dolmen: {message}");
+            let _ = writeln!(std::io::stderr(), "dolmen: {}", text::plain(&message));
             ExitCode::from(code)
         }
     }
@@ -236,7 +265,8 @@ pub fn run() -> ExitCode {
 
 fn with_client(args: &ClientArgs, work: impl FnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
     let token = args.api_token_file.as_deref().map(read_token).transpose()?;
-    work(&Client::new(&args.url, token))
+    let client = Client::new(&args.url, token, args.tls_ca.as_deref());
+    work(&client.map_err(|error| Failure::new(USAGE, error))?)
 }
 
 fn node(args: NodeArgs) -> Result<(), Failure> {
@@ -244,7 +274,10 @@ fn node(args: NodeArgs) -> Result<(), Failure> {
     start_log(&config.log, config.log_format)?;
     in_system(async {
         let mut signals = Signals::listen().map_err(|error| Failure::new(FAILURE, error))?;
-        let node = Node::start(&config).await.map_err(|error| Failure::new(FAILURE, error))?;
+        let node = Node::start(&config).await.map_err(|error| match error {
+            StartError::Tls(error) => Failure::new(USAGE, error),
+            error => Failure::new(FAILURE, error),
+        })?;
         say(&ready_line(&node));
         signals.first().await;
         let _ = writeln!(std::io::stderr(), "stopping; once more to stop at once");
@@ -273,6 +306,11 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
         peers: (!args.peers.is_empty()).then_some(args.peers),
         allowed_hosts: (!args.allowed_hosts.is_empty()).then_some(args.allowed_hosts),
         api_token_file: args.api_token_file,
+        cluster_key_file: args.cluster_key_file,
+        tls_cert: args.tls_cert,
+        tls_key: args.tls_key,
+        tls_ca: args.tls_ca,
+        scrub_rate: args.scrub_rate,
         max_reorg: args.max_reorg,
         max_inbound: args.max_inbound,
         max_outbound: args.max_outbound,
@@ -291,7 +329,9 @@ fn settings(args: NodeArgs) -> Result<Config, Failure> {
     };
     let environment = environment()?;
     let token_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.api_token_file.clone());
+    let key_file = [&flags, &environment, &file].into_iter().find_map(|layer| layer.cluster_key_file.clone());
     let mut config = Config::from_layers(flags, environment, file)?;
+    config.cluster_key = key_file.as_deref().map(read_cluster_key).transpose()?;
     config.api_token = token_file.as_deref().map(read_token).transpose()?;
     config.allowed_hosts.extend(own_host_name());
     Ok(config)
@@ -304,6 +344,29 @@ fn read_token(path: &Path) -> Result<Arc<str>, ConfigError> {
         Ok(text) => config::parse_token(&name, &text),
         Err(error) => Err(ConfigError::Token { path: name, why: error.to_string() }),
     }
+}
+
+/// The cluster key in a file that only its owner and group may read.
+fn read_cluster_key(path: &Path) -> Result<ClusterKey, ConfigError> {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Read and write for everybody else on the machine.
+    const OTHERS: u32 = 0o006;
+    let bad = |why: String| ConfigError::ClusterKey { path: path.display().to_string(), why };
+    let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
+    let mode = file.metadata().map_err(|error| bad(error.to_string()))?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(bad(format!(
+            "every user of this machine may read or change it (mode {:03o}); run: chmod 600 {}",
+            mode & 0o777,
+            path.display()
+        )));
+    }
+    let mut text = String::new();
+    // One byte more than a key can have tells a file that is none, however long it is.
+    file.take(MAX_KEY_TEXT as u64 + 1).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
+    ClusterKey::parse(&text).map_err(|error| bad(error.to_string()))
 }
 
 /// What this machine calls itself, as far as it says.
@@ -347,7 +410,7 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(format!("actix_server=warn,{filter}"))
         .map_err(|error| Failure::new(USAGE, format!("--log {filter}: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
     let pretty = match format {
         LogFormat::Auto => terminal,
         LogFormat::Pretty => true,
@@ -355,9 +418,54 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     };
     let started = if pretty {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        log.with_ansi(colour).with_target(false).try_init()
+        let fields = debug_fn(plain_field).delimited(" ");
+        log.fmt_fields(fields).with_writer(std::io::stderr).with_ansi(colour).with_target(false).try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).try_init()
+        let writer = || JsonOut::new(std::io::stderr());
+        log.with_writer(writer).json().flatten_event(true).with_current_span(false).try_init()
     };
     started.map_err(|error| Failure::new(FAILURE, error))
+}
+
+/// A field of a log line for people: its value may come from anybody.
+fn plain_field(out: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    let value = text::plain(&value);
+    if field.name() == "message" { write!(out, "{value}") } else { write!(out, "{field}={value}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_for_people_obeys_nobody() {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || out.clone()).with_ansi(false).with_target(false);
+        let log = log.without_time().fmt_fields(debug_fn(plain_field).delimited(" ")).finish();
+        tracing::subscriber::with_default(log, || {
+            let said = "\u{1b}[2J\u{9b}31m\u{202e}";
+            tracing::warn!(peer = %said, reason = said, number = 7, "dropped: {said}");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).expect("UTF-8");
+        let shown = r"\u{1b}[2J\u{9b}31m\u{202e}";
+        assert_eq!(text, format!(" WARN dropped: {shown} peer={shown} reason=\"{shown}\" number=7\n"));
+    }
 }

@@ -1,15 +1,19 @@
 //! Client commands: HTTP to a running node. Answers go to stdout as they come, errors become a sentence and an exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use awc::error::SendRequestError;
+use awc::error::{ConnectError, SendRequestError};
 use awc::http::{Method, StatusCode};
 use futures_util::StreamExt;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
+use crate::text::JsonOut;
+use crate::tls::{self, TlsError};
 
 /// How long a node may take to begin its answer.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -22,13 +26,24 @@ const MAX_PROBLEM: usize = 64 * 1024;
 pub struct Client {
     url: String,
     token: Option<Arc<str>>,
+    /// Whom to trust behind `https://`.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Client {
-    /// A node at this address, which may want a token.
-    #[must_use]
-    pub fn new(url: &str, token: Option<Arc<str>>) -> Self {
-        Self { url: url.trim_end_matches('/').to_owned(), token }
+    /// A node at this address, which may want a token. Behind `https://` it shows a certificate that is signed by one in
+    /// the file `ca`.
+    ///
+    /// # Errors
+    /// The file cannot be used, or is needed and missing.
+    pub fn new(url: &str, token: Option<Arc<str>>, ca: Option<&Path>) -> Result<Self, TlsError> {
+        let secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        let tls = match ca {
+            Some(ca) if secure => Some(tls::client(ca)?),
+            None if secure => return Err(TlsError::NoAuthority { address: url.to_owned() }),
+            Some(_) | None => None,
+        };
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), token, tls })
     }
 
     /// Prints what a route answers.
@@ -118,7 +133,12 @@ impl Client {
 
     /// Sends a request and answers with the response if it is a success.
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<awc::ClientResponse, Failure> {
-        let client = awc::Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        tls::install();
+        let builder = awc::Client::builder().timeout(PATIENCE).disable_redirects();
+        let client = match &self.tls {
+            Some(tls) => builder.connector(awc::Connector::new().rustls_0_23(Arc::clone(tls))).finish(),
+            None => builder.finish(),
+        };
         let mut request = client.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -130,6 +150,10 @@ impl Client {
         let mut response = sent.map_err(|error| match error {
             SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
             SendRequestError::Http(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            SendRequestError::Connect(ConnectError::Io(error)) if tls::explain(&error).is_some() => {
+                let why = tls::explain(&error).unwrap_or_default();
+                Failure::new(UNREACHABLE, format!("no node to be trusted answers at {}: {why}", self.url))
+            }
             error => Failure::new(UNREACHABLE, format!("no node answers at {}: {error}", self.url)),
         })?;
         if response.status().is_success() {
@@ -151,13 +175,16 @@ fn sentence(status: StatusCode, body: &[u8]) -> String {
 
 /// Writes an answer to stdout as it arrives.
 async fn print(mut response: awc::ClientResponse) -> Result<(), Failure> {
+    let stdout = std::io::stdout();
+    // Files and programs get every byte as it is.
+    let mut out: Box<dyn Write> = if stdout.is_terminal() { Box::new(JsonOut::new(stdout)) } else { Box::new(stdout) };
     while let Some(chunk) = response.next().await {
         let chunk = chunk.map_err(|error| Failure::new(FAILURE, format!("the answer broke off: {error}")))?;
-        if std::io::stdout().lock().write_all(&chunk).is_err() {
+        if out.write_all(&chunk).is_err() {
             // The reader has seen enough.
             return Ok(());
         }
     }
-    let _ = writeln!(std::io::stdout());
+    let _ = writeln!(out);
     Ok(())
 }

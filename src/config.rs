@@ -11,6 +11,11 @@
 //! | `--peer` (repeated) | `DOLMEN_PEERS` (commas) | `peers` | none |
 //! | `--allowed-host` (repeated) | `DOLMEN_ALLOWED_HOSTS` (commas) | `allowed_hosts` | none |
 //! | `--api-token-file` | `DOLMEN_API_TOKEN_FILE` | `api_token_file` | none |
+//! | `--cluster-key-file` | `DOLMEN_CLUSTER_KEY_FILE` | `cluster_key_file` | none |
+//! | `--tls-cert` | `DOLMEN_TLS_CERT` | `tls_cert` | none |
+//! | `--tls-key` | `DOLMEN_TLS_KEY` | `tls_key` | none |
+//! | `--tls-ca` | `DOLMEN_TLS_CA` | `tls_ca` | none |
+//! | `--scrub-rate` | `DOLMEN_SCRUB_RATE` | `scrub_rate` | 1024 |
 //! | `--max-reorg` | `DOLMEN_MAX_REORG` | `max_reorg` | 1000 |
 //! | `--max-inbound` | `DOLMEN_MAX_INBOUND` | `max_inbound` | 64 |
 //! | `--max-outbound` | `DOLMEN_MAX_OUTBOUND` | `max_outbound` | 16 |
@@ -32,7 +37,9 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::peer::address::PeerAddress;
+use crate::peer::proof::ClusterKey;
 use crate::peer::slots::Slots;
+use crate::tls;
 
 /// Port of the HTTP server unless another is set.
 pub const DEFAULT_HTTP_PORT: u16 = 3000;
@@ -43,6 +50,10 @@ pub const DEFAULT_P2P_PORT: u16 = 6005;
 /// Blocks that a stranger's branch may undo: more than any honest partition of a small network leaves, and few enough that
 /// a person can look at them.
 pub const DEFAULT_MAX_REORG: u64 = 1000;
+
+/// KiB per second in which the chain on disk is read and judged again in the background: a hundredth of what one core
+/// can do, and a gigabyte still within twenty minutes.
+pub const DEFAULT_SCRUB_RATE: u64 = 1024;
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
@@ -72,6 +83,12 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// What a request that changes something must show; nothing if `None`.
     pub api_token: Option<Arc<str>>,
+    /// What peers have to hold; links are open to everybody if `None`.
+    pub cluster_key: Option<ClusterKey>,
+    /// Files for TLS.
+    pub tls: tls::Files,
+    /// KiB per second in which the chain on disk is judged again; 0 for not at all.
+    pub scrub_rate: u64,
     /// Blocks that a stranger's branch may undo.
     pub max_reorg: u64,
     /// How many links there may be.
@@ -91,6 +108,9 @@ impl Default for Config {
             peers: Vec::new(),
             allowed_hosts: Vec::new(),
             api_token: None,
+            cluster_key: None,
+            tls: tls::Files::default(),
+            scrub_rate: DEFAULT_SCRUB_RATE,
             max_reorg: DEFAULT_MAX_REORG,
             slots: Slots::default(),
             log: "info".to_owned(),
@@ -134,6 +154,22 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// The cluster key's file cannot be read, may be read by too many, or holds no key.
+    #[error("the cluster key file {path}: {why}")]
+    ClusterKey {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A setting that is worth nothing without another.
+    #[error("{one} needs {other} as well")]
+    Half {
+        /// The setting.
+        one: &'static str,
+        /// The one that is missing.
+        other: &'static str,
+    },
     /// Two settings that cannot both hold.
     #[error("{one} and {other} contradict each other: {why}")]
     Contradiction {
@@ -162,6 +198,16 @@ pub struct Layer {
     pub allowed_hosts: Option<Vec<String>>,
     /// File with [`Config::api_token`].
     pub api_token_file: Option<PathBuf>,
+    /// File with [`Config::cluster_key`].
+    pub cluster_key_file: Option<PathBuf>,
+    /// See [`Config::tls`].
+    pub tls_cert: Option<PathBuf>,
+    /// See [`Config::tls`].
+    pub tls_key: Option<PathBuf>,
+    /// See [`Config::tls`].
+    pub tls_ca: Option<PathBuf>,
+    /// See [`Config::scrub_rate`].
+    pub scrub_rate: Option<u64>,
     /// See [`Config::max_reorg`].
     pub max_reorg: Option<u64>,
     /// See [`Slots::inbound`].
@@ -194,13 +240,18 @@ impl Source {
     }
 }
 
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 17] = [
     "DOLMEN_HTTP",
     "DOLMEN_P2P",
     "DOLMEN_DATA_DIR",
     "DOLMEN_PEERS",
     "DOLMEN_ALLOWED_HOSTS",
     "DOLMEN_API_TOKEN_FILE",
+    "DOLMEN_CLUSTER_KEY_FILE",
+    "DOLMEN_TLS_CERT",
+    "DOLMEN_TLS_KEY",
+    "DOLMEN_TLS_CA",
+    "DOLMEN_SCRUB_RATE",
     "DOLMEN_MAX_REORG",
     "DOLMEN_MAX_INBOUND",
     "DOLMEN_MAX_OUTBOUND",
@@ -241,6 +292,11 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
         peers: text("DOLMEN_PEERS").map(|list| items(&list)),
         allowed_hosts: text("DOLMEN_ALLOWED_HOSTS").map(|list| items(&list)),
         api_token_file: text("DOLMEN_API_TOKEN_FILE").map(PathBuf::from),
+        cluster_key_file: text("DOLMEN_CLUSTER_KEY_FILE").map(PathBuf::from),
+        tls_cert: text("DOLMEN_TLS_CERT").map(PathBuf::from),
+        tls_key: text("DOLMEN_TLS_KEY").map(PathBuf::from),
+        tls_ca: text("DOLMEN_TLS_CA").map(PathBuf::from),
+        scrub_rate: text("DOLMEN_SCRUB_RATE").map(|text| number("DOLMEN_SCRUB_RATE", &text)).transpose()?,
         max_reorg: text("DOLMEN_MAX_REORG").map(|text| number("DOLMEN_MAX_REORG", &text)).transpose()?,
         max_inbound: count("DOLMEN_MAX_INBOUND")?,
         max_outbound: count("DOLMEN_MAX_OUTBOUND")?,
@@ -379,6 +435,13 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             None => default.peers,
         };
+        let path = |of: fn(&Layer) -> Option<PathBuf>| layers.iter().find_map(|(_, layer)| of(layer));
+        let identity = match (path(|layer| layer.tls_cert.clone()), path(|layer| layer.tls_key.clone())) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::Half { one: "--tls-cert", other: "--tls-key" }),
+            (None, Some(_)) => return Err(ConfigError::Half { one: "--tls-key", other: "--tls-cert" }),
+        };
         let first = |of: fn(&Layer) -> Option<u64>| layers.iter().find_map(|(_, layer)| of(layer));
         Ok(Self {
             http,
@@ -390,6 +453,9 @@ impl Config {
                 .find_map(|(_, layer)| layer.allowed_hosts.clone())
                 .unwrap_or(default.allowed_hosts),
             api_token: None,
+            cluster_key: None,
+            tls: tls::Files { identity, ca: path(|layer| layer.tls_ca.clone()) },
+            scrub_rate: first(|layer| layer.scrub_rate).unwrap_or(default.scrub_rate),
             max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
             slots: slots(&layers)?,
             log: layers.iter().find_map(|(_, layer)| layer.log.clone()).unwrap_or(default.log),

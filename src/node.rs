@@ -10,20 +10,24 @@ use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use rustls::{ClientConfig, ServerConfig};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
 use crate::actors::chain::{self, ChainActor};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::{self, PeerManager};
+use crate::actors::scrub::Scrubber;
 use crate::actors::session::{Door, Shared, accept, keep_socket};
 use crate::config::Config;
 use crate::http;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
+use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::HANDSHAKE_TIMEOUT;
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
+use crate::tls::{self, TlsError};
 
 /// How long requests that are being answered may take once the node stops.
 const GRACE_SECONDS: u64 = 3;
@@ -63,6 +67,9 @@ pub enum StartError {
         /// What went wrong.
         error: StorageError,
     },
+    /// TLS cannot be spoken as it was asked for.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system gives no threads.
     #[error("cannot start: {0}")]
     System(String),
@@ -88,6 +95,8 @@ impl Node {
     /// A taken port or an unusable data dir; nothing is left running.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let stopwatch = Stopwatch::start();
+        let Tls { serve, dial } = load_tls(config)?;
+        let dials_tls = dial.is_some();
         let http_listener = listen(config.http, "HTTP", "--http")?;
         let p2p_listener = listen(config.p2p, "peers", "--p2p")?;
         let local = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
@@ -110,8 +119,15 @@ impl Node {
             port: p2p_address.port(),
             book_file: config.data_dir.join(BOOK_FILE),
             peers: config.peers.clone(),
+            cluster_key: config.cluster_key.clone(),
+            tls: dial,
+            scheme: if serve.is_some() { Scheme::Tls } else { Scheme::Plain },
         };
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
+        if config.scrub_rate > 0 {
+            let (reader, rate) = (reader.clone(), config.scrub_rate.saturating_mul(1024));
+            Scrubber::start_in_arbiter(&peers_arbiter.handle(), move |_| Scrubber::new(reader, rate));
+        }
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
         let app = http::App {
@@ -121,22 +137,24 @@ impl Node {
             stopwatch,
             slots: config.slots,
             max_reorg: config.max_reorg,
+            dials_tls,
         };
         let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone(), ..Guard::default() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
                 set --api-token-file, or listen on 127.0.0.1");
         }
-        let http_server =
-            serve_http(http_listener, app, guard).map_err(|error| StartError::System(error.to_string()))?;
+        let http_server = serve_http(http_listener, app, guard, serve.clone())
+            .map_err(|error| StartError::System(error.to_string()))?;
         let door = Door { manager: manager.clone(), shared };
-        let p2p_server = serve_peers(p2p_listener, door, config.slots.sockets())
+        let p2p_server = serve_peers(p2p_listener, door, config.slots.sockets(), serve.clone())
             .map_err(|error| StartError::System(error.to_string()))?;
         let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
         actix_web::rt::spawn(http_server);
         actix_web::rt::spawn(p2p_server);
-        info!(http = %http_address, p2p = %p2p_address, data_dir = %config.data_dir.display(), %tip,
-            max_inbound = config.slots.inbound, max_outbound = config.slots.outbound, max_reorg = config.max_reorg,
+        info!(http = %http_address, p2p = %p2p_address, tls = serve.is_some(), closed = config.cluster_key.is_some(),
+            data_dir = %config.data_dir.display(), %tip, max_inbound = config.slots.inbound,
+            max_outbound = config.slots.outbound, max_reorg = config.max_reorg,
             millis = stopwatch.millis(), "node ready");
         Ok(Self {
             http_address,
@@ -236,7 +254,26 @@ fn log_report(report: &OpenReport) {
     }
 }
 
-fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result<Server> {
+/// What a node speaks TLS with.
+struct Tls {
+    /// As a server, on both ports.
+    serve: Option<ServerConfig>,
+    /// As a client, to peers.
+    dial: Option<Arc<ClientConfig>>,
+}
+
+fn load_tls(config: &Config) -> Result<Tls, TlsError> {
+    tls::install();
+    let serve = config.tls.identity.as_ref().map(|(cert, key)| tls::server(cert, key)).transpose()?;
+    let dial = config.tls.ca.as_deref().map(tls::client).transpose()?;
+    let secure = |address: &&PeerAddress| address.scheme() == Scheme::Tls;
+    if let (None, Some(address)) = (&dial, config.peers.iter().find(secure)) {
+        return Err(TlsError::NoAuthority { address: address.to_string() });
+    }
+    Ok(Tls { serve, dial })
+}
+
+fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<ServerConfig>) -> io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(app.clone()))
@@ -245,14 +282,17 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result
             .wrap(from_fn(http::guard::guard))
     })
     .workers(HTTP_WORKERS)
+    .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
     .shutdown_timeout(GRACE_SECONDS)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(server)
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
-fn serve_peers(listener: TcpListener, door: Door, sockets: usize) -> io::Result<Server> {
+fn serve_peers(listener: TcpListener, door: Door, sockets: usize, tls: Option<ServerConfig>) -> io::Result<Server> {
     let shared = door.shared.clone();
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::new(door.clone())).service(web::resource("/").route(web::get().to(accept)))
@@ -262,9 +302,12 @@ fn serve_peers(listener: TcpListener, door: Door, sockets: usize) -> io::Result<
     // Some more than may stay, so that those beyond are closed at once and do not wait in line before others.
     .max_connections(sockets + REFUSED_SOCKETS)
     .client_request_timeout(HANDSHAKE_TIMEOUT)
+    .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
     .shutdown_timeout(1)
-    .disable_signals()
-    .listen(listener)?
-    .run();
-    Ok(server)
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::exit::{FAILURE, Failure, UNVERIFIED};
+use crate::store::Damage;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::verify::{Index, Progress, Verified, verify};
 
@@ -36,11 +37,10 @@ pub fn run(dir: &Path) -> Result<(), Failure> {
 }
 
 fn report(verified: &Verified) -> Value {
-    let damage: Vec<Value> = verified
-        .damage
-        .iter()
-        .map(|damage| json!({ "file": damage.file, "offset": damage.offset, "bytes": damage.bytes, "what": damage.what }))
-        .collect();
+    let rows = |places: &[Damage]| -> Vec<Value> {
+        let row = |damage: &Damage| json!({ "file": damage.file, "offset": damage.offset, "bytes": damage.bytes, "what": damage.what });
+        places.iter().map(row).collect()
+    };
     json!({
         "good": verified.is_good(),
         "tip": { "index": verified.tip.height, "hash": verified.tip.hash.to_string() },
@@ -49,7 +49,8 @@ fn report(verified: &Verified) -> Value {
         "groups": verified.groups,
         "bytes": verified.bytes,
         "unfinishedBytes": verified.unfinished,
-        "damage": damage,
+        "damage": rows(&verified.damage),
+        "healed": rows(&verified.healed),
         "index": match &verified.index {
             Index::Current => "current".to_owned(),
             Index::Behind => "behind".to_owned(),

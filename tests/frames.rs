@@ -319,7 +319,16 @@ fn array(blocks: &[Block]) -> String {
 
 fn hello() -> Hello {
     let tip = genesis::tip();
-    Hello { protocol: 1, node: NodeId(1), nonce: Nonce(2), genesis: tip.hash, port: 3, tip, agent: "a".to_owned() }
+    Hello {
+        protocol: 1,
+        node: NodeId(1),
+        nonce: Nonce(2),
+        genesis: tip.hash,
+        port: 3,
+        tip,
+        agent: "a".to_owned(),
+        challenge: None,
+    }
 }
 
 #[test]

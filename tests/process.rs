@@ -108,7 +108,8 @@ fn settings_that_cannot_be_used_are_named_in_one_sentence() {
     assert_eq!(
         env(&[("DOLMEN_HTPP", "127.0.0.1:0")]),
         "the environment variable DOLMEN_HTPP is not a setting of dolmen; the settings are DOLMEN_HTTP, DOLMEN_P2P, \
-         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_ALLOWED_HOSTS, DOLMEN_API_TOKEN_FILE, DOLMEN_MAX_REORG, \
+         DOLMEN_DATA_DIR, DOLMEN_PEERS, DOLMEN_ALLOWED_HOSTS, DOLMEN_API_TOKEN_FILE, \
+         DOLMEN_CLUSTER_KEY_FILE, DOLMEN_TLS_CERT, DOLMEN_TLS_KEY, DOLMEN_TLS_CA, DOLMEN_SCRUB_RATE, DOLMEN_MAX_REORG, \
          DOLMEN_MAX_INBOUND, DOLMEN_MAX_OUTBOUND, DOLMEN_MAX_PER_ADDRESS, DOLMEN_LOG, DOLMEN_LOG_FORMAT"
     );
     assert_eq!(
@@ -516,6 +517,22 @@ fn a_command_that_fails_says_why_with_the_documented_code() {
         let said = refusal(command.args(["--url", url]), 2);
         assert!(said.starts_with(&format!("--url {}: ", url.trim_end_matches('/'))), "{url}: {said}");
     }
+}
+
+#[test]
+fn what_a_node_says_does_nothing_to_the_terminal() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("a port"));
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let _ = socket.read(&mut [0; 4096]).expect("a request");
+        let body = json!({ "detail": "no\u{1b}[2J such\u{9b}31m block\u{202e}" }).to_string();
+        let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        socket.write_all((head + &body).as_bytes()).expect("the client reads");
+    });
+    let said = refusal(dolmen(&["status"]).args(["--url", &url]), 1);
+    assert_eq!(said, r"no\u{1b}[2J such\u{9b}31m block\u{202e}");
+    server.join().expect("the server is done");
 }
 
 #[test]

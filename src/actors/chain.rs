@@ -21,7 +21,7 @@ use crate::ledger::keeper::{
     Imported, Keeper, MineError, MineRequest, Mined, OperatorError, Staged, Update, Whereabouts as Place,
 };
 use crate::ledger::storage::{Storage, StorageError, SubmissionId};
-use crate::ledger::{BlockHash, SharedBlock, Tip};
+use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
 use crate::store::{Snapshot, Store};
 
 /// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
@@ -79,6 +79,20 @@ pub struct SwitchBranch {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct DropBranch;
+
+/// Write blocks of the best chain again that are broken on the disk, in this order.
+#[derive(Debug, Message)]
+#[rtype(result = "Restored")]
+pub struct RestoreBlocks(pub Vec<SharedBlock>);
+
+/// Answer to [`RestoreBlocks`].
+#[derive(Clone, Debug, MessageResponse)]
+pub struct Restored {
+    /// The blocks that were begun with; all are durable, but for the last if there is an error.
+    pub heights: Vec<Height>,
+    /// Why the last was not written.
+    pub error: Option<StorageError>,
+}
 
 /// Where a submission is.
 #[derive(Debug, Message)]
@@ -414,6 +428,23 @@ impl Handler<DropBranch> for ChainActor {
     }
 }
 
+impl Handler<RestoreBlocks> for ChainActor {
+    type Result = Restored;
+
+    fn handle(&mut self, RestoreBlocks(blocks): RestoreBlocks, _: &mut Self::Context) -> Restored {
+        let mut restored = Restored { heights: Vec::new(), error: None };
+        for block in blocks {
+            restored.heights.push(block.height());
+            let written = self.keeper().and_then(|keeper| keeper.storage_mut().restore(&block));
+            if let Err(error) = written {
+                restored.error = Some(error);
+                break;
+            }
+        }
+        restored
+    }
+}
+
 impl Handler<Whereabouts> for ChainActor {
     type Result = Result<Option<Place>, StorageError>;
 
@@ -455,6 +486,11 @@ impl Handler<GetStats> for ChainActor {
     type Result = Stats;
 
     fn handle(&mut self, _: GetStats, _: &mut Self::Context) -> Stats {
+        if self.failed.is_some() && self.keeper().is_ok_and(|keeper| keeper.storage_mut().probe().is_ok()) {
+            // Whoever waits for a ready node sends it nothing that could find out.
+            info!("the store can be written again");
+            self.failed = None;
+        }
         Stats {
             tip: self.keeper.as_ref().map_or_else(crate::ledger::genesis::tip, Keeper::tip),
             outbox: self.keeper.as_ref().map_or(0, Keeper::outbox_len),

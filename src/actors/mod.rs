@@ -8,9 +8,10 @@
 //! | [`chain::AdoptBranch`], [`chain::Requeue`] | HTTP | ChainActor | the change, the blocks |
 //! | [`chain::ImportBlocks`] | PeerManager | ChainActor | what came of them |
 //! | [`chain::StageBlocks`], [`chain::SwitchBranch`], [`chain::DropBranch`] | PeerManager | ChainActor | new end, what came of it |
+//! | [`chain::RestoreBlocks`] | PeerManager | ChainActor | what was written |
 //! | [`chain::Subscribe`], [`chain::Close`] | node | ChainActor | nothing |
 //! | [`peers::ChainChanged`] | ChainActor | PeerManager | nothing |
-//! | [`peers::AddPeers`], [`peers::ListPeers`], [`peers::DropPeer`], [`peers::GetSync`] | HTTP | PeerManager | rows, numbers |
+//! | [`peers::AddPeers`], [`peers::ListPeers`], [`peers::DropPeer`], [`peers::GetSync`], [`peers::GetRepair`] | HTTP | PeerManager | rows, numbers |
 //! | [`peers::ListBans`], [`peers::Ban`], [`peers::Unban`] | HTTP | PeerManager | bans; until when; whether there was one |
 //! | [`peers::CountHolders`], [`peers::AwaitHolders`] | HTTP | PeerManager | a number; that peers hold a block |
 //! | [`peers::Register`], [`peers::Received`], [`peers::Unregister`] | PeerSession | PeerManager | the link's id; nothing |
@@ -18,10 +19,12 @@
 //! | [`session::Deliver`] | PeerManager | PeerSession | nothing |
 //!
 //! ChainActor lives on an arbiter of its own, PeerManager and the outbound sessions on another, inbound sessions on the
-//! peer server's workers. Addresses are passed in at construction.
+//! peer server's workers. Addresses are passed in at construction. [`scrub::Scrubber`] takes no messages: it reads the
+//! chain again and again, and what it meets broken is noted by the store for PeerManager to fetch again.
 
 pub mod chain;
 pub mod clock;
 pub mod peers;
 pub mod replication;
+pub mod scrub;
 pub mod session;

@@ -44,6 +44,8 @@ pub struct App {
     pub slots: Slots,
     /// Blocks that a stranger's branch may undo.
     pub max_reorg: u64,
+    /// Whether peers behind `wss://` can be dialled.
+    pub dials_tls: bool,
 }
 
 /// All routes.

@@ -8,8 +8,9 @@ use super::App;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
 use crate::actors::peers::{AddPeers, DropPeer, ListPeers, PeerRow};
-use crate::peer::address::PeerAddress;
+use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::MAX_ADDRESSES;
+use crate::tls::TlsError;
 
 #[derive(Deserialize)]
 struct Peers {
@@ -24,6 +25,11 @@ pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
     }
     let parsed: Result<Vec<PeerAddress>, _> = peers.iter().map(|text| text.parse()).collect();
     let addresses = parsed.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let secure = |address: &&PeerAddress| address.scheme() == Scheme::Tls;
+    if let Some(address) = addresses.iter().find(secure).filter(|_| !app.dials_tls) {
+        let error = TlsError::NoAuthority { address: address.to_string() };
+        return Err(Problem::bad_request(format!("{error}; start the node with it, or use ws://")));
+    }
     let rows: Vec<Value> = peers
         .iter()
         .zip(&addresses)

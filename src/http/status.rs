@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::problem::Problem;
 use crate::actors::chain::GetStats;
-use crate::actors::peers::{GetSync, ListPeers, PeerRow};
+use crate::actors::peers::{GetRepair, GetSync, ListPeers, PeerRow};
 use crate::ledger::{Tip, Version};
 
 /// The version of the blocks that are mined, as the tutorial answers; the program's own is in a header.
@@ -21,6 +21,7 @@ pub async fn version() -> HttpResponse {
 pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let peers = app.peers.send(ListPeers).await?;
     let sync = app.peers.send(GetSync).await?;
+    let repair = app.peers.send(GetRepair).await?;
     // Tip and outbox of one moment: whoever waits for an empty outbox must see the chain that goes with it.
     let stats = app.chain.send(GetStats).await?;
     let tip = stats.tip;
@@ -36,6 +37,7 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
             "connecting": count(|row| row.kind == "connecting"),
         },
         "sync": sync.map(|sync| json!({ "peer": sync.link, "from": sync.from, "at": sync.at, "target": sync.target })),
+        "repair": { "wanted": repair.wanted, "healed": repair.healed },
         "outbox": stats.outbox,
         "sideBlocks": stats.side_blocks,
         "parkedBranches": stats.parked,

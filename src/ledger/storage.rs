@@ -92,7 +92,7 @@ pub struct Batch {
 #[derive(Clone, Debug, Error)]
 pub enum StorageError {
     /// No room. Nothing was changed; reading goes on.
-    #[error("the disk is full: free some space and restart the node ({0})")]
+    #[error("the disk is full: free some space, then writing goes on ({0})")]
     Full(Arc<str>),
     /// A write or a sync failed. Nothing acknowledged is lost; nothing more is written until a restart.
     #[error("the disk failed and nothing more is written until a restart: {0}")]

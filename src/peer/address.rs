@@ -1,4 +1,4 @@
-//! A peer's address as people write it: `ws://host:port`, and the tutorial's `ws:host:port`.
+//! A peer's address as people write it: `ws://host:port`, the tutorial's `ws:host:port`, and `wss://` for TLS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,16 @@ use url::{Host, Url};
 pub struct PeerAddress {
     host: String,
     port: u16,
+    scheme: Scheme,
+}
+
+/// How a link to an address begins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Scheme {
+    /// As it is: `ws://`.
+    Plain,
+    /// In TLS: `wss://`.
+    Tls,
 }
 
 /// Why a text is no peer address.
@@ -27,14 +37,8 @@ pub enum AddressError {
         why: String,
     },
     /// Another scheme.
-    #[error("{got:?} does not begin with ws://; links are WebSockets")]
+    #[error("{got:?} does not begin with ws:// or wss://; links are WebSockets")]
     Scheme {
-        /// The text, cut.
-        got: String,
-    },
-    /// TLS, which this node does not speak yet.
-    #[error("{got:?} asks for TLS, which this node does not speak; use ws:// inside a private network")]
-    Tls {
         /// The text, cut.
         got: String,
     },
@@ -47,11 +51,23 @@ pub enum AddressError {
 }
 
 impl PeerAddress {
-    /// The address of a host and port.
+    /// The address of a host and port, without TLS.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
+        Self::with_scheme(Scheme::Plain, host, port)
+    }
+
+    /// The address of a host and port.
+    #[must_use]
+    pub fn with_scheme(scheme: Scheme, host: &str, port: u16) -> Self {
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
-        Self { host, port }
+        Self { host, port, scheme }
+    }
+
+    /// How a link to it begins.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// The host: a name, an IPv4 address, or an IPv6 address in brackets.
@@ -74,11 +90,11 @@ impl FromStr for PeerAddress {
         let got = || text.chars().take(100).collect::<String>();
         let url = Url::parse(text.trim())
             .map_err(|error| AddressError::NotAnAddress { got: got(), why: error.to_string() })?;
-        match url.scheme() {
-            "ws" => {}
-            "wss" => return Err(AddressError::Tls { got: got() }),
+        let scheme = match url.scheme() {
+            "ws" => Scheme::Plain,
+            "wss" => Scheme::Tls,
             _ => return Err(AddressError::Scheme { got: got() }),
-        }
+        };
         let bare = url.username().is_empty()
             && url.password().is_none()
             && url.path() == "/"
@@ -94,7 +110,7 @@ impl FromStr for PeerAddress {
             None => return Err(AddressError::NotAnAddress { got: got(), why: "no host".into() }),
         };
         match url.port_or_known_default() {
-            Some(port) if port != 0 => Ok(Self { host, port }),
+            Some(port) if port != 0 => Ok(Self { host, port, scheme }),
             _ => Err(AddressError::NotAnAddress { got: got(), why: "no port".into() }),
         }
     }
@@ -116,7 +132,11 @@ impl From<PeerAddress> for String {
 
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ws://{}:{}", self.host, self.port)
+        let scheme = match self.scheme {
+            Scheme::Plain => "ws",
+            Scheme::Tls => "wss",
+        };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -132,12 +152,15 @@ mod tests {
         assert_eq!("ws://[::1]:6005".parse(), Ok(PeerAddress::new("::1", 6005)));
         assert_eq!("ws://host".parse(), Ok(PeerAddress::new("host", 80)), "the WebSocket scheme's own port");
         assert_eq!(PeerAddress::new("::1", 6005).to_string(), "ws://[::1]:6005");
+        for text in ["wss:host:6006", "wss://host:6006/"] {
+            assert_eq!(text.parse(), Ok(PeerAddress::with_scheme(Scheme::Tls, "host", 6006)), "{text}");
+        }
+        assert_eq!("wss://host".parse::<PeerAddress>().expect("an address").to_string(), "wss://host:443");
     }
 
     #[test]
     fn everything_else_is_refused_by_name() {
         let refused = |text: &str| text.parse::<PeerAddress>().expect_err(text);
-        assert!(matches!(refused("wss://host:1"), AddressError::Tls { .. }));
         for text in ["http://host:1", "file:///etc/passwd", "localhost:6006", "gopher://x", "javascript:alert(1)"] {
             assert!(matches!(refused(text), AddressError::Scheme { .. }), "{text}");
         }

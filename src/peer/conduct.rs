@@ -43,6 +43,8 @@ pub enum Offence {
     NotReading,
     /// It sends more than a node can have to say.
     Flood,
+    /// It wants into a closed cluster without its key.
+    NoKey,
 }
 
 impl Offence {
@@ -56,6 +58,8 @@ impl Offence {
             Self::Fault(Fault::Protocol(_)) => 40,
             // Machines fall asleep and cables are pulled.
             Self::Fault(Fault::Stalled) | Self::NotReading => 10,
+            // A node that was given the wrong file dials on until somebody notices; a guess takes longer than the world.
+            Self::NoKey => 5,
             Self::Framing => 40,
             Self::Flood => 20,
         }

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use super::assembly::Message;
-use super::message::{self, Hello, MessageError, Text};
+use super::message::{self, Hello, MessageError, Proof, Text};
 use super::native::{self, Frame, FrameError};
 use crate::ledger::rules::{self, RuleError};
 use crate::ledger::{SharedBlock, UnixTime, json};
@@ -22,6 +22,8 @@ pub enum Incoming {
     Blocks(Vec<SharedBlock>),
     /// HELLO.
     Hello(Hello),
+    /// PROOF.
+    Proof(Proof),
     /// A native frame.
     Frame(Frame),
     /// A text message of a type that we do not know.
@@ -47,7 +49,12 @@ impl ReadError {
     #[must_use]
     pub fn sender_at_fault(&self) -> bool {
         match self {
-            Self::Text(MessageError::Form(_) | MessageError::BlocksForm(_) | MessageError::HelloForm(_))
+            Self::Text(
+                MessageError::Form(_)
+                | MessageError::BlocksForm(_)
+                | MessageError::HelloForm(_)
+                | MessageError::ProofForm(_),
+            )
             | Self::Frame(FrameError::Form(_) | FrameError::Bounds(_) | FrameError::LastHash { .. }) => true,
             Self::Frame(FrameError::Rule { rule, .. }) | Self::Rule(rule) => rule.sender_at_fault(),
         }
@@ -65,6 +72,7 @@ pub fn read(message: Message, now: UnixTime) -> Result<Incoming, ReadError> {
             Text::QueryLast => Incoming::QueryLast,
             Text::QueryAll => Incoming::QueryAll,
             Text::Hello(hello) => Incoming::Hello(hello),
+            Text::Proof(proof) => Incoming::Proof(proof),
             Text::Unknown(kind) => Incoming::Unknown(kind),
             Text::Blocks(array) => {
                 drop(text);

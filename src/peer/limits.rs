@@ -72,6 +72,9 @@ pub const MAX_PER_ADDRESS: usize = 8;
 /// From the open socket to the upgraded link.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// From the upgraded link to the proof that the peer holds the cluster's key: two short messages each way.
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A link on which nothing was heard for this long is pinged.
 pub const PING_AFTER: Duration = Duration::from_secs(20);
 

@@ -196,6 +196,7 @@ mod tests {
             port: 1,
             tip,
             agent: String::new(),
+            challenge: None,
         }
     }
 

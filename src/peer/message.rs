@@ -1,4 +1,4 @@
-//! Text frames: the tutorial's messages, and HELLO.
+//! Text frames: the tutorial's messages, HELLO and PROOF.
 //!
 //! | type | name | data |
 //! | --- | --- | --- |
@@ -6,6 +6,7 @@
 //! | 1 | QUERY_ALL | null |
 //! | 2 | RESPONSE_BLOCK | a string that holds a JSON array of blocks: the last one, or all |
 //! | 16 | HELLO | an object, see [`Hello`] |
+//! | 17 | PROOF | 64 lower-case hex characters, see [`proof`](super::proof); only between nodes of a closed cluster |
 //!
 //! A tutorial peer ignores unknown types, but crashes on a frame that is not JSON text, on an empty array of blocks and on
 //! null data in type 2. Nothing in this module can make such a frame.
@@ -15,11 +16,13 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::ledger::{Block, BlockHash, Height, Tip, json};
+use crate::text;
 
 const QUERY_LAST: u64 = 0;
 const QUERY_ALL: u64 = 1;
 const RESPONSE_BLOCK: u64 = 2;
 const HELLO: u64 = 16;
+const PROOF: u64 = 17;
 
 /// Version of the native protocol. Peers of different versions treat each other as tutorial peers.
 pub const PROTOCOL: u32 = 1;
@@ -38,6 +41,8 @@ pub enum Text {
     Blocks(String),
     /// The peer is a dolmen node.
     Hello(Hello),
+    /// The peer says that it holds the cluster's key.
+    Proof(Proof),
     /// A type that we do not know: ignored, as the tutorial does.
     Unknown(u64),
 }
@@ -54,6 +59,9 @@ pub enum MessageError {
     /// HELLO with missing, wrong or oversize fields.
     #[error("HELLO cannot be read: {0}")]
     HelloForm(String),
+    /// PROOF without 64 hex characters in it.
+    #[error("PROOF cannot be read: {0}")]
+    ProofForm(String),
 }
 
 /// What a dolmen node says of itself when a link opens.
@@ -76,7 +84,18 @@ pub struct Hello {
     pub tip: Tip,
     /// The sender's program and version, for people.
     pub agent: String,
+    /// What the peer's proof has to be made for, 64 lower-case hex characters; only from a node of a closed cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Challenge>,
 }
+
+/// Random bytes of one link, never used again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Challenge(#[serde(with = "hex_bytes")] pub [u8; 32]);
+
+/// A keyed hash that only who holds the cluster's key can make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Proof(#[serde(with = "hex_bytes")] pub [u8; 32]);
 
 /// Names a running node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,12 +139,18 @@ pub fn hello(hello: &Hello) -> String {
     format!(r#"{{"type":{HELLO},"data":{data}}}"#)
 }
 
+/// The PROOF frame.
+#[must_use]
+pub fn proof(proof: &Proof) -> String {
+    format!(r#"{{"type":{PROOF},"data":"{}"}}"#, hex::encode(proof.0))
+}
+
 /// Reads a text frame. The blocks in it are not looked into: they are judged elsewhere, away from the link's thread.
 ///
 /// # Errors
 /// The frame is not a message, or its data do not fit its type.
-pub fn parse(text: &str) -> Result<Text, MessageError> {
-    let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(text)
+pub fn parse(frame: &str) -> Result<Text, MessageError> {
+    let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(frame)
         .map_err(|error| MessageError::Form(error.to_string()))?;
     let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind {
@@ -137,8 +162,11 @@ pub fn parse(text: &str) -> Result<Text, MessageError> {
         HELLO => {
             let json::Object(mut hello) = serde_json::from_str::<json::Object<Hello>>(data)
                 .map_err(|error| MessageError::HelloForm(error.to_string()))?;
-            hello.agent = hello.agent.chars().filter(|c| !c.is_control()).take(MAX_AGENT_CHARS).collect();
+            hello.agent = hello.agent.chars().filter(|c| !text::is_unsafe(*c)).take(MAX_AGENT_CHARS).collect();
             Ok(Text::Hello(hello))
+        }
+        PROOF => {
+            serde_json::from_str(data).map(Text::Proof).map_err(|error| MessageError::ProofForm(error.to_string()))
         }
         other => Ok(Text::Unknown(other)),
     }
@@ -180,6 +208,21 @@ macro_rules! hex_number {
 
 hex_number!(NodeId, u128, 32);
 hex_number!(Nonce, u64, 16);
+
+/// 32 bytes as 64 lower-case hex characters.
+mod hex_bytes {
+    use super::{BlockHash, Deserialize, Serialize};
+
+    pub fn serialize<S: serde::Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        hex::encode(bytes).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BlockHash::from_hex(&text).map(|hash| hash.0);
+        bytes.ok_or_else(|| serde::de::Error::custom("not 64 lower-case hex characters"))
+    }
+}
 
 /// A block hash as 64 lower-case hex characters.
 mod hash_text {
@@ -234,6 +277,7 @@ mod tests {
             port: 6005,
             tip: genesis::tip(),
             agent: "dolmen/0.1.0".into(),
+            challenge: None,
         }
     }
 
@@ -261,6 +305,22 @@ mod tests {
         let text = hello(&example());
         assert!(text.contains(r#""node":"00000000000000000000000000000abc","nonce":"0000000000000007""#), "{text}");
         assert!(text.contains(r#""tip":{"index":0,"hash":"f087ad9b"#), "{text}");
+        assert!(!text.contains("challenge"), "an open node's HELLO is as it was: {text}");
+        let closed = Hello { challenge: Some(Challenge([0xab; 32])), ..example() };
+        assert!(hello(&closed).contains(&format!(r#""challenge":"{}""#, "ab".repeat(32))));
+        assert_eq!(parse(&hello(&closed)), Ok(Text::Hello(closed)));
+    }
+
+    #[test]
+    fn a_proof_is_64_hex_characters() {
+        let text = proof(&Proof([0xcd; 32]));
+        assert_eq!(text, format!(r#"{{"type":17,"data":"{}"}}"#, "cd".repeat(32)));
+        assert_eq!(parse(&text), Ok(Text::Proof(Proof([0xcd; 32]))));
+        for data in ["null", "\"cd\"", "[1]", &format!("\"{}\"", "CD".repeat(32)), &format!("\"{}\"", "cd".repeat(33))]
+        {
+            let text = format!(r#"{{"type":17,"data":{data}}}"#);
+            assert!(matches!(parse(&text), Err(MessageError::ProofForm(_))), "{text}");
+        }
     }
 
     #[test]
@@ -292,7 +352,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_cut_and_cleaned() {
-        let text = hello(&Hello { agent: format!("a\u{1b}[31m{}", "x".repeat(500)), ..example() });
+        let text = hello(&Hello { agent: format!("a\u{1b}[31m\u{202e}{}", "x".repeat(500)), ..example() });
         let Ok(Text::Hello(read)) = parse(&text) else { panic!("HELLO") };
         assert_eq!(read.agent, format!("a[31m{}", "x".repeat(59)));
     }

@@ -3,7 +3,7 @@
 //! Owns the protocol, the address book and the sync state machine, all as plain data and plain structs. Refuses to know
 //! sockets, actors, clocks and storage: bytes and time come in, messages and intentions go out. Uses `ledger` only.
 //!
-//! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen
+//! Reading order: [`message`] (text frames: the tutorial's, HELLO and PROOF), [`proof`] (closed clusters), [`native`] (binary frames between dolmen
 //! nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x event -> actions),
 //! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] and [`slots`] (who is linked, and how many may be),
 //! [`conduct`] (who misbehaves), [`bucket`], [`pace`], [`answers`] and [`budget`] (how much of our time, wire and memory a
@@ -14,6 +14,7 @@ pub mod limits;
 pub mod chain_text;
 pub mod message;
 pub mod native;
+pub mod proof;
 
 pub mod assembly;
 pub mod incoming;

@@ -201,6 +201,14 @@ impl Store {
 
     // ---- Commits.
 
+    /// Whether something can be written now, for whoever waits for a full disk to have room again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe(&mut self) -> Result<(), StorageError> {
+        self.ready()
+    }
+
     /// Whether something can be written now.
     fn ready(&mut self) -> Result<(), StorageError> {
         self.log.usable()?;
@@ -326,16 +334,8 @@ impl Store {
     /// It is not the block that is missing, or it could not be written.
     pub fn restore(&mut self, block: &SharedBlock) -> Result<(), StorageError> {
         self.ready()?;
-        let (view, height) = (self.view(), block.height());
-        let shared = &self.derived.shared;
-        let wanted = match shared.entry(&view, height)? {
-            Some(entry) if entry.hash != BlockHash::ZERO => Some(entry.hash),
-            Some(_) => match shared.entry(&view, height.next())? {
-                Some(child) => Some(shared.block_of(child, height.next())?.parent()),
-                None => None,
-            },
-            None => None,
-        };
+        let height = block.height();
+        let wanted = self.derived.shared.wanted_at(&self.view(), height)?;
         if wanted != Some(block.hash()) || height == Height::GENESIS {
             return Err(refused(format!("block {} is not one of the best chain", block.tip())));
         }

@@ -429,6 +429,7 @@ fn shared(
         view: RwLock::new(View { tip, epoch: Arc::new(Epoch::default()) }),
         closed: std::sync::atomic::AtomicBool::new(false),
         again: Mutex::default(),
+        broken: Mutex::default(),
         damage: Mutex::new(checkpoint.map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default()),
     }
 }

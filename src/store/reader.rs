@@ -2,7 +2,8 @@
 //!
 //! Owns nothing but a handle on what is shared; many readers on many threads cost the writer nothing.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
 use super::error::damaged;
 use super::shared::{Shared, View};
@@ -31,6 +32,12 @@ impl Reader {
     pub fn tip(&self) -> Tip {
         self.0.tip()
     }
+
+    /// Heights of the best chain at which somebody met a block that cannot be read, since the last call.
+    #[must_use]
+    pub fn take_broken(&self) -> BTreeSet<Height> {
+        std::mem::take(&mut *self.0.broken.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What came of judging a part of the chain again.
@@ -40,6 +47,8 @@ pub struct Scrubbed {
     pub next: Option<Height>,
     /// Heights whose blocks cannot be served, and why.
     pub broken: Vec<(Height, String)>,
+    /// Bytes of the blocks that were read.
+    pub bytes: u64,
 }
 
 /// Bytes that are judged at once: a run of damaged blocks is then gone through one by one.
@@ -79,10 +88,29 @@ impl Snapshot {
     /// # Errors
     /// Unreadable or damaged storage.
     pub fn block_at(&self, height: Height) -> Result<Option<SharedBlock>, StorageError> {
-        match self.shared.entry(&self.view, height)? {
-            Some(entry) => self.shared.block_of(entry, height).map(Some),
-            None => Ok(None),
+        let read = match self.shared.entry(&self.view, height) {
+            Ok(Some(entry)) => self.shared.block_of(entry, height).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.noted(height, read)
+    }
+
+    /// The hash that the block at a height has to have, also where the block itself is broken; `None` above the tip, and
+    /// where nothing is left that could tell.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage.
+    pub fn wanted_at(&self, height: Height) -> Result<Option<BlockHash>, StorageError> {
+        self.shared.wanted_at(&self.view, height)
+    }
+
+    /// Remembers a height whose block turned out to be broken.
+    fn noted<T>(&self, height: Height, read: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Damaged(_)) = read {
+            self.shared.note_broken(height);
         }
+        read
     }
 
     /// The hash at a height; `None` above the tip.
@@ -90,7 +118,7 @@ impl Snapshot {
     /// # Errors
     /// Unreadable or damaged storage.
     pub fn hash_at(&self, height: Height) -> Result<Option<BlockHash>, StorageError> {
-        self.shared.hash_at(&self.view, height)
+        self.noted(height, self.shared.hash_at(&self.view, height))
     }
 
     /// The height of a block of the chain; `None` if it is not on it.
@@ -106,7 +134,11 @@ impl Snapshot {
     /// # Errors
     /// Unreadable or damaged storage.
     pub fn block(&self, hash: &BlockHash) -> Result<Option<(SharedBlock, Option<Height>)>, StorageError> {
-        self.shared.block(&self.view, hash)
+        let found = self.shared.block(&self.view, hash);
+        match (&found, self.shared.height_of(&self.view, hash)) {
+            (Err(_), Ok(Some(height))) => self.noted(height, found),
+            _ => found,
+        }
     }
 
     /// Blocks in sequence: at most `max_blocks` and about `max_bytes` bytes, but one if there is one; empty above the tip.
@@ -114,7 +146,17 @@ impl Snapshot {
     /// # Errors
     /// Unreadable or damaged storage.
     pub fn blocks(&self, from: Height, max_blocks: usize, max_bytes: usize) -> Result<Vec<SharedBlock>, StorageError> {
-        self.shared.blocks(&self.view, from, max_blocks, max_bytes)
+        let read = self.shared.blocks(&self.view, from, max_blocks, max_bytes);
+        self.noted_run(from, max_blocks, read)
+    }
+
+    /// Remembers the first broken height of a run; which it is is found one by one.
+    fn noted_run<T>(&self, from: Height, max_blocks: usize, read: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(StorageError::Damaged(_)) = read {
+            let mut one_by_one = (from.0..).map(Height).take(max_blocks).map(|height| self.block_at(height));
+            let _ = one_by_one.find(|block| !matches!(block, Ok(Some(_))));
+        }
+        read
     }
 
     /// As [`blocks`](Self::blocks), but the blocks are only shown, with their hashes: nothing is copied, and nothing is hashed.
@@ -129,7 +171,8 @@ impl Snapshot {
         max_bytes: usize,
         show: &mut dyn FnMut(BlockHash, BlockView<'_>),
     ) -> Result<(), StorageError> {
-        self.shared.views(&self.view, from, max_blocks, max_bytes, show)
+        let shown = self.shared.views(&self.view, from, max_blocks, max_bytes, show);
+        self.noted_run(from, max_blocks, shown)
     }
 
     /// Hashes in sequence, at most `count`; empty above the tip.
@@ -146,25 +189,27 @@ impl Snapshot {
     }
 
     /// Reads blocks of the chain again and judges them again: every rule that needs no clock, and that each follows the one
-    /// before. At most `count` from a height on; for whoever goes over the whole chain in small steps.
+    /// before. At most `count` from a height on, and not many more bytes than `max_bytes`; for whoever goes over the whole
+    /// chain in small steps.
     ///
     /// # Errors
     /// The disk fails. What is broken is not an error but the answer.
-    pub fn scrub(&self, from: Height, count: u64) -> Result<Scrubbed, StorageError> {
+    pub fn scrub(&self, from: Height, count: u64, max_bytes: u64) -> Result<Scrubbed, StorageError> {
         let end = Height(from.0.saturating_add(count).min(self.view.tip.height.next().0));
-        let mut scrubbed = Scrubbed { next: (end <= self.view.tip.height).then_some(end), broken: Vec::new() };
+        let mut scrubbed = Scrubbed { next: None, broken: Vec::new(), bytes: 0 };
         let mut parent = match from.0.checked_sub(1) {
             Some(below) => self.hash_at(Height(below)).ok().flatten(),
             None => None,
         };
         let mut at = from;
-        while at < end {
+        while at < end && scrubbed.bytes <= max_bytes {
             let wanted = usize::try_from(end.0 - at.0).unwrap_or(usize::MAX);
             let blocks = match self.blocks(at, wanted, SCRUBBED_AT_ONCE) {
                 Err(StorageError::Damaged(_)) => match self.block_at(at) {
                     Ok(block) => block.into_iter().collect(),
                     Err(StorageError::Damaged(what)) => {
                         scrubbed.broken.push((at, what.to_string()));
+                        scrubbed.bytes += 1;
                         parent = self.hash_at(at).ok().flatten();
                         at = at.next();
                         continue;
@@ -174,13 +219,16 @@ impl Snapshot {
                 blocks => blocks?,
             };
             for block in blocks {
+                scrubbed.bytes += block.block().compact_bytes() as u64;
                 if let Err(error) = judge(&block, parent) {
+                    self.shared.note_broken(block.height());
                     scrubbed.broken.push((block.height(), error));
                 }
                 parent = Some(block.hash());
                 at = block.height().next();
             }
         }
+        scrubbed.next = (at <= self.view.tip.height).then_some(at);
         Ok(scrubbed)
     }
 

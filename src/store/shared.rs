@@ -7,7 +7,7 @@
 //! `heights`, it hangs the old ones on the epoch that ends; whoever still looks at an older chain walks from its own epoch
 //! forward, and the first reorg that took its height away has its entry. Epochs that nobody looks at any more are freed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -26,6 +26,9 @@ use crate::ledger::storage::{KeyDigest, Placed, StorageError, SubmissionId};
 
 /// Places of damage that are remembered; more would say nothing new.
 const MAX_DAMAGE: usize = 1000;
+
+/// Broken heights that wait to be taken; more are met again.
+const MAX_BROKEN: usize = 1 << 16;
 
 /// Blocks of submissions mined again that are kept decoded. A body has at most 10,000 submissions of some 150 bytes each here.
 const MAX_AGAIN: usize = 16;
@@ -128,6 +131,8 @@ pub(super) struct Shared {
     pub(super) closed: AtomicBool,
     /// Broken parts of the log that were met.
     pub(super) damage: Mutex<Vec<Damage>>,
+    /// Heights whose blocks could not be read, until somebody takes them to fetch them again.
+    pub(super) broken: Mutex<BTreeSet<Height>>,
     /// The latest blocks of submissions mined again that were asked for, by the places of their records: all submissions
     /// in such a block ask for it one after the other.
     pub(super) again: Mutex<VecDeque<(u64, Arc<Again>)>>,
@@ -199,6 +204,19 @@ impl Shared {
         match self.entry(view, height)? {
             Some(entry) if entry.hash == BlockHash::ZERO => Err(lost(height)),
             entry => Ok(entry.map(|entry| entry.hash)),
+        }
+    }
+
+    /// The hash that the block at a height of a view has to have: its own entry's, or its child's parent where damage has
+    /// taken that; `None` if nothing is left that could tell.
+    pub(super) fn wanted_at(&self, view: &View, height: Height) -> Result<Option<BlockHash>, StorageError> {
+        match self.entry(view, height)? {
+            Some(entry) if entry.hash != BlockHash::ZERO => Ok(Some(entry.hash)),
+            Some(_) => match self.entry(view, height.next())? {
+                Some(child) => Ok(Some(self.block_of(child, height.next())?.parent())),
+                None => Ok(None),
+            },
+            None => Ok(None),
         }
     }
 
@@ -520,6 +538,14 @@ impl Shared {
             self.note(Damage { file, offset: place.offset.into(), bytes: place.len.into(), what: what.to_string() });
         }
         result
+    }
+
+    /// Remembers that the block at a height cannot be read.
+    pub(super) fn note_broken(&self, height: Height) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.len() < MAX_BROKEN {
+            broken.insert(height);
+        }
     }
 
     pub(super) fn note(&self, damage: Damage) {

@@ -4,7 +4,8 @@
 //! read and judged, and the best chain is followed from genesis through every reorg. Takes 32 bytes of memory for each
 //! block of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,9 @@ pub struct Verified {
     pub unfinished: u64,
     /// Everything in the log that is not as it should be.
     pub damage: Vec<Damage>,
+    /// Places that were damaged, and whose blocks were all written again since. What else stood there, such as which of its
+    /// entries this node took, is not known.
+    pub healed: Vec<Damage>,
     /// What is derived from the log.
     pub index: Index,
 }
@@ -88,6 +92,9 @@ pub fn verify(dir: &Path, disk: &Arc<dyn Disk>, progress: &mut dyn FnMut(Progres
         sides: HashMap::new(),
         expected: 1,
         shaken: false,
+        lost: BTreeMap::new(),
+        spare: HashMap::new(),
+        sound: 0,
         verified: Verified {
             tip: genesis::tip(),
             blocks: 1,
@@ -96,11 +103,13 @@ pub fn verify(dir: &Path, disk: &Arc<dyn Disk>, progress: &mut dyn FnMut(Progres
             bytes: of,
             unfinished: 0,
             damage: Vec::new(),
+            healed: Vec::new(),
             index: Index::Behind,
         },
         done: Progress { bytes: 0, of },
     };
     verifier.log(&found)?;
+    verifier.tell_healed();
     verifier.verified.tip = verifier.tip();
     verifier.verified.index = verifier.index(&found);
     Ok(verifier.verified)
@@ -123,8 +132,21 @@ struct Verifier<'v> {
     expected: u64,
     /// Whether damage may have taken groups, so that what follows need not fit.
     shaken: bool,
+    /// Heights of the chain whose blocks damage has taken, and which entries of the list of damage it can have been.
+    lost: BTreeMap<usize, Range<usize>>,
+    /// Blocks that stand elsewhere in the log: written again, or in what is left of a broken group.
+    spare: HashMap<BlockHash, Spare>,
+    /// Entries in the list of damage when a whole group was met last.
+    sound: usize,
     verified: Verified,
     done: Progress,
+}
+
+/// A block that can stand in for one that damage has taken.
+struct Spare {
+    outline: Outline,
+    /// Whether it was fetched again.
+    restored: bool,
 }
 
 /// The blocks of a group that were judged, in order.
@@ -176,10 +198,17 @@ impl Verifier<'_> {
                 self.tell(start - told);
                 told = start;
             }
+            let mut headless = false;
             let broken = match walk.next_group().map_err(&failed)? {
                 Next::End => break,
-                Next::Broken => true,
-                Next::Group(group) if group.broken => true,
+                Next::Broken => {
+                    headless = true;
+                    true
+                }
+                Next::Group(group) if group.broken => {
+                    self.salvage(&group);
+                    true
+                }
                 Next::Group(group) => {
                     self.group(id, &group)?;
                     false
@@ -188,6 +217,10 @@ impl Verifier<'_> {
             if broken {
                 let more = walk.skip_to_group(self.expected).map_err(&failed)?;
                 let end = if more { walk.at() } else { walk.len() };
+                if headless {
+                    let group = walk.headless(start, end, self.expected).map_err(&failed)?;
+                    self.salvage(&group);
+                }
                 if last && !more {
                     self.verified.unfinished = end - start;
                 } else {
@@ -219,7 +252,52 @@ impl Verifier<'_> {
         for block in blocks {
             self.sides.insert(block.hash, block.height);
         }
+        self.sound = self.verified.damage.len();
         Ok(())
+    }
+
+    /// Remembers the good blocks of a broken group.
+    fn salvage(&mut self, group: &Group<'_>) {
+        for record in &group.records {
+            if let (Kind::Block | Kind::OwnBlock | Kind::Restored, Ok(block)) = (record.kind, judge(record)) {
+                self.keep_spare(Outline::of(&block), record.kind == Kind::Restored);
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, outline: Outline, restored: bool) {
+        self.spare.insert(outline.hash, Spare { outline, restored });
+    }
+
+    /// Puts what was written again in the place of what damage has taken, from the top: each block names the one below.
+    fn tell_healed(&mut self) {
+        let damage = std::mem::take(&mut self.verified.damage);
+        let (mut back, mut missing) = (vec![false; damage.len()], vec![false; damage.len()]);
+        for (&height, places) in self.lost.iter().rev() {
+            let hash = self.chain[height];
+            let spare = self.spare.get(&hash).filter(|spare| spare.outline.height.0 == height as u64);
+            match spare {
+                Some(spare) => {
+                    if let Some(below) = height.checked_sub(1).filter(|below| self.chain[*below] == BlockHash::ZERO) {
+                        self.chain[below] = spare.outline.parent;
+                    }
+                    for place in places.clone() {
+                        back[place] |= spare.restored;
+                    }
+                }
+                None => missing[places.clone()].fill(true),
+            }
+        }
+        for (place, damage) in damage.into_iter().enumerate() {
+            let healed = back[place] && !missing[place];
+            if healed { &mut self.verified.healed } else { &mut self.verified.damage }.push(damage);
+        }
+    }
+
+    /// The chain has a block at this height that the log does not tell.
+    fn lose(&mut self, height: usize) {
+        let known = self.verified.damage.len();
+        self.lost.insert(height, self.sound.min(known)..known);
     }
 
     /// Judges a record; the inner error is what is wrong with it.
@@ -227,7 +305,11 @@ impl Verifier<'_> {
         let unreadable = || "a record says nothing that this program understands".to_owned();
         Ok(match record.kind {
             Kind::Block | Kind::OwnBlock => self.block(record).map(|block| blocks.push(block)),
-            Kind::Restored => self.block(record).and_then(|block| self.restored(&block)),
+            Kind::Restored => self.block(record).and_then(|block| {
+                let fits = self.restored(&block);
+                self.keep_spare(block, true);
+                fits
+            }),
             Kind::Change => match record::read_change(record.payload) {
                 Some(change) => self.change(&change, &std::mem::take(blocks)),
                 None => Err(unreadable()),
@@ -284,8 +366,11 @@ impl Verifier<'_> {
                 self.leave(fork.height)?;
                 self.stands(*fork)?;
                 for hash in revived {
-                    if self.sides.remove(hash).is_none() && !self.shaken {
-                        return Err(format!("block {hash} enters the chain and is not there"));
+                    if self.sides.remove(hash).is_none() {
+                        if !self.shaken {
+                            return Err(format!("block {hash} enters the chain and is not there"));
+                        }
+                        self.lose(self.chain.len());
                     }
                     self.chain.push(*hash);
                 }
@@ -358,10 +443,15 @@ impl Verifier<'_> {
             if !self.shaken || missing > self.verified.bytes {
                 return Err(format!("what follows block {above} is there and the block is not"));
             }
+            let before = self.chain.len();
             self.chain.resize(kept, BlockHash::ZERO);
+            (before..kept).for_each(|height| self.lose(height));
         }
-        for (hash, height) in self.chain.drain(kept..).zip(kept as u64..) {
-            self.sides.insert(hash, Height(height));
+        let gone = self.lost.split_off(&kept);
+        for (hash, height) in self.chain.drain(kept..).zip(kept..) {
+            if !gone.contains_key(&height) {
+                self.sides.insert(hash, Height(height as u64));
+            }
         }
         Ok(())
     }
@@ -383,8 +473,12 @@ impl Verifier<'_> {
             self.shaken = shaken;
             left?;
         }
-        if let Some(last) = self.chain.last_mut() {
+        let at = self.chain.len().saturating_sub(1);
+        if let Some(last) = self.chain.last_mut()
+            && *last != tip.hash
+        {
             *last = tip.hash;
+            self.lose(at);
         }
         Ok(())
     }

@@ -467,6 +467,7 @@ impl Native {
             port: PORT,
             tip,
             agent: "simulated".to_owned(),
+            challenge: None,
         };
         let handle = Handle { conn, peer, waiting: 0, heard: self.now, got: None, closing: false };
         let remote = SocketAddr::from(([10, 0, 0, 1], PORT));
@@ -555,7 +556,7 @@ impl Native {
                 }
                 self.sync.frame(id, frame, &Ours(self.keeper.storage()))
             }
-            Incoming::Unknown(_) => return,
+            Incoming::Proof(_) | Incoming::Unknown(_) => return,
         };
         self.perform(actions, out);
     }
@@ -639,6 +640,7 @@ impl Native {
                     let read = batch(self.keeper.storage(), from, upto, self.sizes.batch);
                     out.push(Effect::Served { link, from, read });
                 }
+                Action::Restore { link, .. } => panic!("no disk is damaged, and link {link} heals"),
                 Action::Close { link, fault: _ } => self.close(link, out),
             }
         }

@@ -75,7 +75,7 @@ impl Tutorial {
                 out.push((from, Out::Text(message::response_text(&array))));
             }
             Ok(Text::Blocks(array)) => self.blocks(&array, out),
-            Ok(Text::Hello(_) | Text::Unknown(_)) => {}
+            Ok(Text::Hello(_) | Text::Proof(_) | Text::Unknown(_)) => {}
             Err(error) => self.crash = Some(error.to_string()),
         }
     }

@@ -92,7 +92,9 @@ fn as_long_as_the_reserve_cannot_be_taken_the_disk_is_full() {
     let full = store.commit(&extend(store.tip(), &blocks));
     assert!(matches!(full, Err(StorageError::Full(_))), "{full:?}");
     assert_eq!(store.tip(), genesis::tip());
+    assert!(matches!(store.probe(), Err(StorageError::Full(_))));
     disk.set_room(Some(10_000));
+    store.probe().expect("there is room again");
     store.commit(&extend(store.tip(), &blocks)).expect("there is room again");
 }
 
@@ -112,6 +114,7 @@ fn after_a_failed_sync_nothing_is_written_until_the_store_is_opened_anew() {
     let later = store.commit(&extend(store.tip(), &blocks[3..6]));
     assert!(matches!(&later, Err(StorageError::Failed(why)) if why.contains("failed to sync")), "{later:?}");
     assert!(store.stage(store.tip()).is_err());
+    assert!(matches!(store.probe(), Err(StorageError::Failed(_))));
     // Reading goes on.
     assert_eq!(store.tip(), blocks[2].tip());
     assert_eq!(store.block(&blocks[1].hash()).expect("reads"), Some(blocks[1].clone()));

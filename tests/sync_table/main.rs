@@ -24,6 +24,9 @@ mod strangers;
 /// Serving a branch, and telling of our own chain.
 mod serve;
 
+/// Damaged blocks are fetched again.
+mod heal;
+
 /// Two and three nodes over wires.
 mod wire;
 

@@ -141,6 +141,7 @@ impl World {
                     panic!("node {node} passes over an honest peer's branch on link {link}")
                 }
                 Action::Serve { link, from, upto } => Work::Serve(link, from, upto),
+                Action::Restore { link, .. } => panic!("nothing is damaged, and link {link} heals"),
                 Action::Close { link, fault } => panic!("node {node} drops an honest peer on link {link}: {fault}"),
             };
             self.nodes[node].work.push_back(work);

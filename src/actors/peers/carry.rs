@@ -6,12 +6,12 @@ use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::{PeerManager, READ_BYTES};
-use crate::actors::chain::{DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
+use crate::actors::chain::{DropBranch, ImportBlocks, RestoreBlocks, Restored, StageBlocks, SwitchBranch};
 use crate::actors::session::Out;
 use crate::ledger::chain::Origin;
 use crate::ledger::keeper::Imported;
 use crate::ledger::outbox::Millis;
-use crate::ledger::{Height, Tip};
+use crate::ledger::{Height, SharedBlock, Tip};
 use crate::peer::chain_text::ChainText;
 use crate::peer::conduct::Offence;
 use crate::peer::incoming::{Incoming, ReadError};
@@ -57,7 +57,7 @@ impl PeerManager {
     fn kind_of(&self, id: LinkId, incoming: &Incoming) -> Option<Heard> {
         match incoming {
             Incoming::QueryAll => Some(Heard::Earned),
-            Incoming::Hello(_) | Incoming::QueryLast | Incoming::Unknown(_) => Some(Heard::Talk),
+            Incoming::Hello(_) | Incoming::Proof(_) | Incoming::QueryLast | Incoming::Unknown(_) => Some(Heard::Talk),
             Incoming::Frame(frame) => match frame {
                 Frame::Tip(tip) => (self.sync.peer_tip(id) == Some(*tip)).then_some(Heard::Earned),
                 Frame::Locate(_) | Frame::Fetch { .. } => Some(Heard::Query),
@@ -85,6 +85,9 @@ impl PeerManager {
 
     fn take(&mut self, id: LinkId, incoming: Incoming, ctx: &mut Context<Self>) {
         let now = self.now();
+        if self.gates.contains_key(&id) {
+            return self.at_gate(id, incoming, ctx);
+        }
         let view = self.view();
         let actions = match incoming {
             Incoming::Hello(hello) => return self.introduce(id, hello, ctx),
@@ -105,6 +108,10 @@ impl PeerManager {
                 let actions = self.sync.frame(id, frame, &view);
                 self.answer_waiting(false);
                 actions
+            }
+            Incoming::Proof(_) => {
+                debug!(link = id, "a proof that nobody asked for is ignored");
+                return;
             }
             Incoming::Unknown(kind) => {
                 debug!(link = id, kind, "message of an unknown type is ignored");
@@ -151,6 +158,7 @@ impl PeerManager {
                 }
                 Action::Unstage => self.parts.chain.do_send(DropBranch),
                 Action::Serve { link, from, upto } => self.serve(link, from, upto, ctx),
+                Action::Restore { link, blocks } => self.restore(link, blocks, ctx),
                 Action::Close { link, fault } => self.drop_peer(link, fault),
             }
         }
@@ -208,6 +216,28 @@ impl PeerManager {
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);
+        }));
+    }
+
+    fn restore(&mut self, id: LinkId, blocks: Vec<SharedBlock>, ctx: &mut Context<Self>) {
+        let restoring = self.parts.chain.send(RestoreBlocks(blocks));
+        ctx.spawn(wrap_future::<_, Self>(restoring).map(move |answer, manager, _| {
+            let Ok(Restored { heights, error }) = answer else { return };
+            manager.now();
+            match &error {
+                None => {
+                    let (from, to) = (heights.last(), heights.first());
+                    info!(
+                        link = id,
+                        ?from,
+                        ?to,
+                        blocks = heights.len(),
+                        "damaged blocks were fetched again and written"
+                    );
+                }
+                Some(error) => warn!(link = id, %error, "a damaged block could not be written again"),
+            }
+            manager.sync.restored(&heights, error.as_ref());
         }));
     }
 

@@ -15,7 +15,9 @@ use crate::ledger::genesis;
 use crate::ledger::outbox::Millis;
 use crate::peer::address::PeerAddress;
 use crate::peer::conduct::{Offence, Verdict};
-use crate::peer::limits::{IDLE_TIMEOUT, LAG_TIMEOUT, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER};
+use crate::peer::limits::{
+    IDLE_TIMEOUT, LAG_TIMEOUT, MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER,
+};
 use crate::peer::links::{Direction, Introduction, Link};
 use crate::peer::message::{self, Hello, NodeId, Nonce, PROTOCOL};
 use crate::peer::native::{self, Frame};
@@ -58,13 +60,20 @@ impl PeerManager {
             port: self.parts.port,
             tip,
             agent: concat!("dolmen/", env!("CARGO_PKG_VERSION")).to_owned(),
+            challenge: None,
         };
-        // A queue that was just made has room.
-        let _ = handle.send(Out::Text(message::query_last().into()))
-            && handle.send(Out::Text(message::hello(&hello).into()));
         let since = clock::unix_millis();
+        if let Some(key) = self.parts.cluster_key.clone() {
+            let hello = self.close_gate(id, key, &direction, origin, hello, now);
+            handle.line().allow(MAX_FIRST_MESSAGE);
+            let _ = handle.send(Out::Text(message::hello(&hello).into()));
+        } else {
+            // A queue that was just made has room.
+            let _ = handle.send(Out::Text(message::query_last().into()))
+                && handle.send(Out::Text(message::hello(&hello).into()));
+            self.sync.opened(id, origin, tip);
+        }
         self.links.add(id, Link { handle, direction, remote, nonce, hello: None, since, latency: None });
-        self.sync.opened(id, origin, tip);
         if origin == Origin::Stranger {
             self.patience.insert(id, Patience::default());
         }
@@ -97,6 +106,7 @@ impl PeerManager {
         self.chains.closed(id);
         self.patience.remove(&id);
         self.dropped.remove(&id);
+        self.gates.remove(&id);
         if link.handle.line().offended() {
             self.note_offence(link.remote.ip(), &Offence::Framing);
         }
@@ -120,7 +130,7 @@ impl PeerManager {
         self.note_offence(remote.ip(), offence);
     }
 
-    fn note_offence(&mut self, address: IpAddr, offence: &Offence) {
+    pub(super) fn note_offence(&mut self, address: IpAddr, offence: &Offence) {
         if let Verdict::Banned(until) = self.conduct.note(address, offence, clock::unix_time().0) {
             warn!(%address, until, "address banned");
             self.enforce(address);
@@ -147,6 +157,15 @@ impl PeerManager {
         if hello.genesis != genesis::tip().hash {
             warn!(link = id, genesis = %hello.genesis, "peer of another network");
             self.close(id, CloseCode::Policy, "another genesis");
+            return;
+        }
+        if self.parts.cluster_key.is_none() && hello.challenge.is_some() {
+            warn!(
+                link = id,
+                agent = hello.agent,
+                "peer of a closed cluster: start this node with its --cluster-key-file"
+            );
+            self.close(id, CloseCode::Policy, "this node has no cluster key");
             return;
         }
         if hello.protocol != PROTOCOL {
@@ -241,7 +260,7 @@ impl PeerManager {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => address.to_string(),
         };
-        Some(PeerAddress::new(&host, hello.port))
+        Some(PeerAddress::with_scheme(self.parts.scheme, &host, hello.port))
     }
 
     /// Pings quiet links, drops dead ones, ones in the middle of an endless message, and ones that do not read.

@@ -5,6 +5,7 @@
 //! session and this actor share of the socket.
 
 mod carry;
+mod gate;
 mod lines;
 mod page;
 
@@ -20,17 +21,18 @@ use actix_http::ws::CloseCode;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::chain::ChainActor;
 use super::clock;
-use super::session::{self, Handle, Shared};
+use super::session::{self, DialError, Handle, Shared};
 use crate::ledger::keeper::Update;
 use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, Tip};
-use crate::peer::address::PeerAddress;
+use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::answers::ChainAnswers;
 use crate::peer::book::{Book, Source};
 use crate::peer::conduct::Conduct;
@@ -39,9 +41,10 @@ use crate::peer::limits::MAX_BATCH_BYTES;
 use crate::peer::links::{Direction, Link, Links};
 use crate::peer::message::NodeId;
 use crate::peer::pace::Patience;
+use crate::peer::proof::ClusterKey;
 use crate::peer::slots::{Full, Slots};
 use crate::peer::sync::progress::{Line, Lines, Progress};
-use crate::peer::sync::{LinkId, Sync, View};
+use crate::peer::sync::{LinkId, Repair, Sync, View};
 use crate::store::{Reader, Snapshot};
 use page::Page;
 
@@ -100,6 +103,11 @@ pub struct Unban(pub IpAddr);
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Progress>")]
 pub struct GetSync;
+
+/// How far broken blocks are fetched again.
+#[derive(Debug, Message)]
+#[rtype(result = "Repair")]
+pub struct GetRepair;
 
 /// How many native peers have said that their best chain holds this block of ours.
 #[derive(Debug, Message)]
@@ -194,7 +202,7 @@ pub struct PeerRow {
     pub address: String,
     /// Who dialled; `None` without a link.
     pub direction: Option<&'static str>,
-    /// `native`, `tutorial`, or `connecting` without a link.
+    /// `native`, `tutorial`, `unproven` before it has shown the cluster's key, or `connecting` without a link.
     pub kind: &'static str,
     /// The peer's tip, as far as it has told us.
     pub tip: Option<Tip>,
@@ -230,6 +238,12 @@ pub struct Parts {
     pub book_file: PathBuf,
     /// Peers that the operator named.
     pub peers: Vec<PeerAddress>,
+    /// What peers have to hold; `None` if links are open to everybody.
+    pub cluster_key: Option<ClusterKey>,
+    /// Whom to trust behind `wss://`; no such peer is dialled if `None`.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How our own peer port is served, and so, in all likelihood, those of our peers.
+    pub scheme: Scheme,
 }
 
 /// The links of a node.
@@ -256,6 +270,8 @@ pub struct PeerManager {
     dropped: BTreeSet<LinkId>,
     /// What is thought of what strangers say.
     patience: BTreeMap<LinkId, Patience>,
+    /// Links of a closed cluster whose peer has not proven yet that it holds the key.
+    gates: BTreeMap<LinkId, gate::Gate>,
     stopping: bool,
 }
 
@@ -282,6 +298,11 @@ impl View for Ours {
                 None
             }
         }
+    }
+
+    fn wanted_at(&self, height: Height) -> Option<BlockHash> {
+        // An error is nothing new here: the block is wanted because it cannot be read.
+        self.0.wanted_at(height).ok().flatten()
     }
 }
 
@@ -318,6 +339,7 @@ impl PeerManager {
             chain_text: None,
             dropped: BTreeSet::new(),
             patience: BTreeMap::new(),
+            gates: BTreeMap::new(),
             stopping: false,
         }
     }
@@ -342,10 +364,14 @@ impl PeerManager {
         let links = &self.links;
         for address in self.book.due(now, links.len(), |node| links.has_node(node)) {
             debug!(peer = %address, "dialling");
-            let dial = session::dial(address.clone(), ctx.address(), self.parts.shared.clone());
+            let (tls, shared) = (self.parts.tls.clone(), self.parts.shared.clone());
+            let dial = session::dial(address.clone(), tls, ctx.address(), shared);
             ctx.spawn(wrap_future::<_, Self>(dial).map(move |result, manager, _| {
-                if let Err(reason) = result {
-                    debug!(peer = %address, reason, "dial failed");
+                if let Err(error) = result {
+                    match error {
+                        DialError::Away(reason) => debug!(peer = %address, reason, "dial failed"),
+                        DialError::Tls(reason) => warn!(peer = %address, reason, "no link: TLS does not come about"),
+                    }
                     let now = manager.now();
                     manager.book.lost(&address, now, &mut manager.rng);
                 }
@@ -386,8 +412,10 @@ impl PeerManager {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         self.judge_lines(now, ctx);
+        self.judge_gates(now);
         self.make_chains(ctx);
         self.answer_waiting(false);
+        self.note_broken();
         let actions = self.sync.tick(now, &self.view());
         self.perform(actions, ctx);
         self.say_progress(now);
@@ -408,6 +436,18 @@ impl PeerManager {
         }
     }
 
+    /// Has what somebody met broken fetched again.
+    fn note_broken(&mut self) {
+        let broken = self.parts.reader.take_broken();
+        if let (Some(first), Some(last)) = (broken.first(), broken.last()) {
+            let known = self.sync.repair().wanted;
+            self.sync.damaged(broken.iter().copied());
+            if self.sync.repair().wanted > known {
+                error!(from = %first, to = %last, blocks = broken.len(), "blocks are damaged and fetched again from peers");
+            }
+        }
+    }
+
     fn rows(&self) -> Vec<PeerRow> {
         let now = clock::unix_time().0;
         let row = |(id, link): (LinkId, &Link<Handle>)| PeerRow {
@@ -417,7 +457,11 @@ impl PeerManager {
                 Direction::Inbound => link.remote.to_string(),
             },
             direction: Some(if link.direction == Direction::Inbound { "inbound" } else { "outbound" }),
-            kind: if link.hello.is_some() { "native" } else { "tutorial" },
+            kind: match &link.hello {
+                Some(_) => "native",
+                None if self.gates.contains_key(&id) => "unproven",
+                None => "tutorial",
+            },
             tip: self.sync.peer_tip(id),
             agent: link.hello.as_ref().map(|hello| hello.agent.clone()),
             latency: link.latency,
@@ -557,6 +601,14 @@ impl Handler<GetSync> for PeerManager {
 
     fn handle(&mut self, _: GetSync, _: &mut Self::Context) -> Self::Result {
         self.sync.progress()
+    }
+}
+
+impl Handler<GetRepair> for PeerManager {
+    type Result = MessageResult<GetRepair>;
+
+    fn handle(&mut self, _: GetRepair, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.sync.repair())
     }
 }
 

@@ -14,8 +14,10 @@ use std::task::{Context, Poll};
 use actix::fut::ActorFuture;
 use actix::prelude::{Actor, ActorContext, Addr, AsyncContext, Handler, Running, StreamHandler};
 use actix_http::ws::{Codec, Item, ProtocolError};
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::error::PayloadError;
+use actix_web::rt::net::TcpStream as TcpSocket;
 use actix_web::{HttpRequest, HttpResponse, http, web};
 use actix_web_actors::ws;
 use bytes::Bytes;
@@ -46,7 +48,9 @@ struct Socket(Arc<TcpStream>);
 
 /// For `HttpServer::on_connect`: asks whether there is room, and keeps a handle to the connection's socket.
 pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
-    let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
+    let plain = connection.downcast_ref::<TcpSocket>();
+    let tls = || connection.downcast_ref::<TlsStream<TcpSocket>>().map(|stream| stream.get_ref().0);
+    let Some(stream) = plain.or_else(tls) else { return };
     // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
     let Ok(descriptor) = stream.as_fd().try_clone_to_owned() else { return };
     let socket = TcpStream::from(descriptor);

@@ -31,7 +31,7 @@ use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
 
 pub use inbound::{Door, accept, keep_socket};
-pub use outbound::dial;
+pub use outbound::{DialError, dial};
 pub use shared::Shared;
 
 /// Messages longer than this are read away from the link's thread.

@@ -16,50 +16,86 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection, ConnectorService
 use actix_web::dev::{Service, fn_service};
 use actix_web::rt::net::TcpStream;
 use awc::BoxedSocket;
+use awc::error::{SendRequestError, WsClientError};
 use awc::http::Uri;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
 
 use super::socket::notice_silence;
 use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
-use crate::peer::address::PeerAddress;
+use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::assembly::{Piece, allow, announced};
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_CHAIN_MESSAGE};
 use crate::peer::links::Direction;
 use crate::peer::reach;
+use crate::tls::{self, TlsError};
 
 /// How long the last words of a link may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Dials a peer and starts a session for it, which registers itself.
+/// Why there is no link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DialError {
+    /// The peer is away: it happens.
+    Away(String),
+    /// TLS does not come about: somebody has to look at certificates.
+    Tls(String),
+}
+
+impl DialError {
+    fn away(error: impl ToString) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+/// Dials a peer and starts a session for it, which registers itself. `tls` says whom to trust behind `wss://`.
 ///
 /// # Errors
 /// Why there is no link, for the log.
-pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, shared: Arc<Shared>) -> Result<(), String> {
+pub async fn dial(
+    address: PeerAddress,
+    tls: Option<Arc<ClientConfig>>,
+    manager: Addr<PeerManager>,
+    shared: Arc<Shared>,
+) -> Result<(), DialError> {
     let connect = async {
         let target = (address.host().trim_start_matches('[').trim_end_matches(']'), address.port());
-        let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT);
-        let client = client.connector(awc::Connector::new().connector(fn_service(connect_socket))).finish();
-        let mut failure = "the name has no address".to_owned();
+        let builder = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT);
+        let connector = awc::Connector::new().connector(fn_service(connect_socket));
+        let client = match (address.scheme(), tls) {
+            (Scheme::Plain, _) => builder.connector(connector).finish(),
+            (Scheme::Tls, Some(tls)) => builder.connector(connector.rustls_0_23(tls)).finish(),
+            (Scheme::Tls, None) => {
+                let error = TlsError::NoAuthority { address: address.to_string() };
+                return Err(DialError::Tls(error.to_string()));
+            }
+        };
+        let mut failure = DialError::away("the name has no address");
         // Resolved once: the address that is dialled is the one that is shown.
-        for remote in tokio::net::lookup_host(target).await.map_err(|error| error.to_string())? {
+        for remote in tokio::net::lookup_host(target).await.map_err(DialError::away)? {
             if let Err(reason) = reach::judge(remote.ip()) {
-                failure = reason.to_string();
+                failure = DialError::away(reason);
                 continue;
             }
-            let request = client.ws(format!("http://{remote}/")).max_frame_size(MAX_CHAIN_MESSAGE);
+            let url = match address.scheme() {
+                Scheme::Plain => format!("http://{remote}/"),
+                // The certificate has to be for the name.
+                Scheme::Tls => format!("https://{}:{}/", address.host(), address.port()),
+            };
+            let request = client.ws(url).address(remote).max_frame_size(MAX_CHAIN_MESSAGE);
             match request.connect().await {
                 Ok((_, framed)) => return Ok((remote, framed)),
-                Err(error) => failure = error.to_string(),
+                Err(error) => failure = judge_failure(&error),
             }
         }
         Err(failure)
     };
     let (remote, framed) =
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| "no answer in time".to_owned())??;
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| DialError::away("no answer in time"))??;
     start(address, remote, framed, manager, shared);
     Ok(())
 }
@@ -69,6 +105,17 @@ async fn connect_socket(to: ConnectInfo<Uri>) -> Result<Connection<Uri, TcpStrea
     let connection = ConnectorService::default().call(to).await?;
     notice_silence(connection.io_ref());
     Ok(connection)
+}
+
+/// Tells a peer that is away from one whose certificate is not what it should be.
+fn judge_failure(error: &WsClientError) -> DialError {
+    let tls = match error {
+        WsClientError::SendRequest(SendRequestError::Connect(awc::error::ConnectError::Io(error))) => {
+            tls::explain(error)
+        }
+        _ => None,
+    };
+    tls.map_or_else(|| DialError::away(error), DialError::Tls)
 }
 
 fn start(

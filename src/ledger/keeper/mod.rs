@@ -206,6 +206,11 @@ impl<S: Storage> Keeper<S> {
         &self.storage
     }
 
+    /// What keeps the blocks, for what changes neither the chain nor the outbox.
+    pub fn storage_mut(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
     /// What keeps the blocks, for its owner to close.
     #[must_use]
     pub fn into_storage(self) -> S {

@@ -13,9 +13,12 @@
 //! | our chain was reorganised | last block | Tip |
 
 mod fetch;
+mod heal;
 pub mod progress;
 mod serve;
 mod tell;
+
+pub use heal::Repair;
 
 use std::collections::BTreeMap;
 
@@ -65,6 +68,10 @@ pub trait View {
     fn tip(&self) -> Tip;
     /// The hash at a height; `None` above the tip, or when the store cannot say.
     fn hash_at(&self, height: Height) -> Option<BlockHash>;
+    /// The hash that the block at a height has to have, also where the block itself is broken; `None` if nothing tells.
+    fn wanted_at(&self, height: Height) -> Option<BlockHash> {
+        self.hash_at(height)
+    }
 }
 
 /// Something to say on a link.
@@ -135,6 +142,13 @@ pub enum Action {
         from: Height,
         /// The chain that is meant.
         upto: Tip,
+    },
+    /// Write blocks of our best chain again that are broken, highest first; [`Sync::restored`] takes the result.
+    Restore {
+        /// Who sent them.
+        link: LinkId,
+        /// The blocks.
+        blocks: Vec<SharedBlock>,
     },
     /// End a link.
     Close {
@@ -227,6 +241,13 @@ struct Download {
     judged: (Millis, u64),
 }
 
+impl Download {
+    /// Whether these are the blocks that come next.
+    fn continues_with(&self, blocks: &Blocks) -> bool {
+        matches!(&self.step, Step::Fetching { tip, .. } if *tip == blocks.after)
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     /// Waiting for Located.
@@ -261,6 +282,7 @@ pub struct Sync {
     max_reorg: u64,
     /// Bytes of a stranger's branch that are staged at once.
     max_staged: u64,
+    healing: heal::Healing,
     now: Millis,
 }
 
@@ -274,6 +296,7 @@ impl Sync {
             partial: None,
             staging: 0,
             next_ticket: 0,
+            healing: heal::Healing::default(),
             max_reorg,
             max_staged: MAX_STAGED_BYTES,
             now: 0,
@@ -350,6 +373,7 @@ impl Sync {
     /// A link is gone.
     pub fn closed(&mut self, link: LinkId, view: &impl View) -> Vec<Action> {
         self.links.remove(&link);
+        self.healing_closed(link);
         let mut actions = Vec::new();
         if self.download.as_ref().is_some_and(|download| download.link == link) {
             self.download = None;
@@ -441,8 +465,16 @@ impl Sync {
             Frame::Located { common, tip } => self.located(link, common, tip, view, &mut actions),
             Frame::Fetch { from, upto, batches } => self.fetch(link, from, upto, batches, &mut actions),
             Frame::More { batches } => self.more(link, batches, &mut actions),
-            Frame::Batch(blocks) => self.batch(link, blocks, view, &mut actions),
-            Frame::Gone => self.gone(link),
+            Frame::Batch(blocks) => {
+                if let Some(blocks) = self.healed_by(link, blocks, view, &mut actions) {
+                    self.batch(link, blocks, view, &mut actions);
+                }
+            }
+            Frame::Gone => {
+                if !self.healing_gone(link) {
+                    self.gone(link);
+                }
+            }
             // The address book's matter; nothing about the chain.
             Frame::Addresses(_) => {}
         }
@@ -499,6 +531,7 @@ impl Sync {
         }
         self.ask_next(&mut actions);
         self.consider(view, &mut actions);
+        self.heal(view, &mut actions);
         actions
     }
 
