@@ -94,7 +94,11 @@ fn read_all(store: &Store, honest: bool) {
             assert!(FOLDER.known.contains(&block.hash()), "block {} was never written", block.hash());
             assert_eq!(block.height(), Height(height), "a block in another's place");
             let time = block.header().time;
-            assert_eq!(check_alone(block.block().clone(), time).as_ref(), Ok(&*block), "a block is served that is damaged");
+            assert_eq!(
+                check_alone(block.block().clone(), time).as_ref(),
+                Ok(&*block),
+                "a block is served that is damaged"
+            );
         }
     }
     let _ = snapshot.blocks(Height(0), 64, 1 << 20);

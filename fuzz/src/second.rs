@@ -240,7 +240,11 @@ fn sha(text: &str) -> String {
 pub fn root(body: &[String]) -> String {
     let mut row: Vec<String> = body
         .iter()
-        .map(|entry| if entry.len() == 64 && is_hex(entry, 'A'..='F') { entry.clone() } else { sha(entry).to_uppercase() })
+        .map(
+            |entry| {
+                if entry.len() == 64 && is_hex(entry, 'A'..='F') { entry.clone() } else { sha(entry).to_uppercase() }
+            },
+        )
         .collect();
     while row.len() > 1 {
         let mut above = Vec::new();

@@ -8,10 +8,10 @@ use arbitrary::Arbitrary;
 use dolmen::NOW;
 use dolmen::ledger::Tip;
 use dolmen::ledger::chain::{ImportError, Origin};
+use dolmen::ledger::genesis;
 use dolmen::ledger::keeper::{Keeper, MineError, MineRequest, OperatorError, Staged};
 use dolmen::ledger::rules::check_run;
 use dolmen::ledger::storage::SubmissionId;
-use dolmen::ledger::genesis;
 use dolmen::memory_storage::{MemoryStaging, MemoryStorage};
 use dolmen::tree::{Place, Run, tree};
 use libfuzzer_sys::fuzz_target;
@@ -20,14 +20,25 @@ use rand::rngs::StdRng;
 
 #[derive(Debug, Arbitrary)]
 enum Step {
-    Import { run: Run, trusted: bool },
+    Import {
+        run: Run,
+        trusted: bool,
+    },
     /// A run that does not hang together.
-    Broken { one: Run, other: Run },
-    Mine { entries: Vec<u8>, key: Option<u8> },
+    Broken {
+        one: Run,
+        other: Run,
+    },
+    Mine {
+        entries: Vec<u8>,
+        key: Option<u8>,
+    },
     Remine,
     Stage(Place),
     Append(Run),
-    Switch { trusted: bool },
+    Switch {
+        trusted: bool,
+    },
     Adopt(Place),
     Requeue(Place),
 }

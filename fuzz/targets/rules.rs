@@ -87,7 +87,10 @@ fuzz_target!(|input: Input<'_>| {
     };
     assert_eq!(shaped.as_ref(), Some(&plain));
     assert_eq!(json::to_string(&block), text);
-    assert_eq!(merkle::root(&block.body).map(|root| root.to_string()), (!plain.body.is_empty()).then(|| second::root(&plain.body)));
+    assert_eq!(
+        merkle::root(&block.body).map(|root| root.to_string()),
+        (!plain.body.is_empty()).then(|| second::root(&plain.body))
+    );
     let body_judged = check_body(&block.body);
     match check_alone(block.clone(), NOW) {
         Ok(checked) => {

@@ -27,7 +27,10 @@ enum How {
     Remove,
     Cut,
     /// Bytes of the same file, from elsewhere.
-    Copy { from: u16, count: u8 },
+    Copy {
+        from: u16,
+        count: u8,
+    },
     Gone,
 }
 

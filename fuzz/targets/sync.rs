@@ -21,14 +21,29 @@ use rand::rngs::StdRng;
 
 #[derive(Debug, Arbitrary)]
 enum Event<'a> {
-    Open { link: u8, trusted: bool },
-    Hello { link: u8, tip: Place },
+    Open {
+        link: u8,
+        trusted: bool,
+    },
+    Hello {
+        link: u8,
+        tip: Place,
+    },
     Close(u8),
-    Said { link: u8, frame: Said<'a> },
-    Blocks { link: u8, run: Run },
+    Said {
+        link: u8,
+        frame: Said<'a>,
+    },
+    Blocks {
+        link: u8,
+        run: Run,
+    },
     AskedLast(u8),
     AskedAll(u8),
-    Trust { link: u8, trusted: bool },
+    Trust {
+        link: u8,
+        trusted: bool,
+    },
     /// So much of what waits for the ledger is done.
     Work(u8),
     Mine(u8),
@@ -235,7 +250,12 @@ impl World {
                 assert!(batches <= BATCHES_IN_FLIGHT && upto.height >= from);
             }
             Frame::More { batches } => asked.window += batches,
-            Frame::Tip(_) | Frame::Push(_) | Frame::Located { .. } | Frame::Batch(_) | Frame::Gone | Frame::Addresses(_) => {}
+            Frame::Tip(_)
+            | Frame::Push(_)
+            | Frame::Located { .. }
+            | Frame::Batch(_)
+            | Frame::Gone
+            | Frame::Addresses(_) => {}
         }
     }
 
@@ -311,7 +331,9 @@ fn said(frame: Said<'_>, asked: &Asked) -> Option<Frame> {
         Said::Fetch(from, upto, batches) => Frame::Fetch { from: Height(from.into()), upto: upto.tip(), batches },
         Said::More(batches) => Frame::More { batches },
         Said::Batch(blocks) => Frame::Batch(run(blocks)),
-        Said::BatchWell(branch) => Frame::Batch(Blocks { after: asked.next?, blocks: Run::above(branch, asked.next?)? }),
+        Said::BatchWell(branch) => {
+            Frame::Batch(Blocks { after: asked.next?, blocks: Run::above(branch, asked.next?)? })
+        }
         Said::Gone => Frame::Gone,
         Said::Bytes(bytes) => decode(bytes, NOW).ok()?,
     })
