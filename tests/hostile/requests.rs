@@ -5,7 +5,8 @@ use super::arena::{Arena, Case};
 use super::stranger::{Stranger, handshake};
 
 /// A request to mine with this body and these headers besides the length.
-fn mine(arena: &Arena, headers: &str, body: &str) -> Stranger {
+fn mine(arena: &Arena, headers: &str, body: impl AsRef<str>) -> Stranger {
+    let body = body.as_ref();
     let length = body.len();
     arena.http(
         format!("POST /mineBlock HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
@@ -16,19 +17,19 @@ fn mine(arena: &Arena, headers: &str, body: &str) -> Stranger {
 const JSON: &str = "Content-Type: application/json\r\n";
 const BODY: &str = r#"{"data":["never"]}"#;
 
-fn raw(arena: &Arena, text: &str) -> Stranger {
-    arena.http(text.as_bytes())
+fn raw(arena: &Arena, text: impl AsRef<str>) -> Stranger {
+    arena.http(text.as_ref().as_bytes())
 }
 
 macro_rules! raws {
     ($($name:literal: $text:expr => $statuses:expr;)+) => {
-        vec![$(Case { name: $name, attack: |arena| raw(arena, &$text), fate: Answered(&$statuses) }),+]
+        vec![$(Case { name: $name, attack: |arena| raw(arena, $text), fate: Answered(&$statuses) }),+]
     };
 }
 
 macro_rules! bodies {
     ($($name:literal: $body:expr => $statuses:expr;)+) => {
-        vec![$(Case { name: $name, attack: |arena| mine(arena, JSON, &$body), fate: Answered(&$statuses) }),+]
+        vec![$(Case { name: $name, attack: |arena| mine(arena, JSON, $body), fate: Answered(&$statuses) }),+]
     };
 }
 
@@ -133,21 +134,21 @@ fn bodies_that_should_not_be() {
     Arena::new().run(&bodies![
         "a million brackets": "[".repeat(1_000_000) => [400];
         "a million brackets beside the data": format!(r#"{{"data":["x"],"y":{}"#, "[".repeat(1_000_000)) => [400];
-        "an array in place of an object": r#"[["never"]]"#.to_owned() => [400];
-        "null": "null".to_owned() => [400];
-        "null for the data": r#"{"data":null}"#.to_owned() => [400];
-        "data twice": r#"{"data":["never"],"data":["never"]}"#.to_owned() => [400];
-        "no entry": r#"{"data":[]}"#.to_owned() => [400, 422];
-        "an entry that is a number": r#"{"data":[1]}"#.to_owned() => [400];
-        "an entry that is an object": r#"{"data":[{"a":1}]}"#.to_owned() => [400];
-        "a lone surrogate": r#"{"data":["\ud800"]}"#.to_owned() => [400];
+        "an array in place of an object": r#"[["never"]]"# => [400];
+        "null": "null" => [400];
+        "null for the data": r#"{"data":null}"# => [400];
+        "data twice": r#"{"data":["never"],"data":["never"]}"# => [400];
+        "no entry": r#"{"data":[]}"# => [400, 422];
+        "an entry that is a number": r#"{"data":[1]}"# => [400];
+        "an entry that is an object": r#"{"data":[{"a":1}]}"# => [400];
+        "a lone surrogate": r#"{"data":["\ud800"]}"# => [400];
         "an entry that could be a node of the tree": format!(r#"{{"data":["{}"]}}"#, "A".repeat(64)) => [400, 422];
         "an entry that could be two nodes": format!(r#"{{"data":["{}"]}}"#, "0".repeat(128)) => [400, 422];
         "an entry of 64 KiB and one byte": format!(r#"{{"data":["{}"]}}"#, "x".repeat(65_537)) => [413];
         "10,001 entries": format!(r#"{{"data":[{}"x"]}}"#, r#""x","#.repeat(10_000)) => [413];
         "more than 1 MiB in all": format!(r#"{{"data":[{}"x"]}}"#, format!(r#""{}","#, "x".repeat(65_000)).repeat(17)) => [413];
-        "an object that never ends": r#"{"data":["#.to_owned() => [400];
-        "something behind the object": r#"{"data":["never"]} x"#.to_owned() => [400];
+        "an object that never ends": r#"{"data":["# => [400];
+        "something behind the object": r#"{"data":["never"]} x"# => [400];
     ]);
 }
 
