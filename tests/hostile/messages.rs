@@ -3,6 +3,7 @@ use serde_json::json;
 use super::arena::Fate::{Any, Dropped, Kept};
 use super::arena::{Arena, Case, Fate};
 use super::stranger::{BINARY, GENESIS, Stranger, hello};
+use super::support::wait;
 
 /// Sends one text on a link whose first message was good.
 fn say(arena: &Arena, text: impl AsRef<str>) -> Stranger {
@@ -181,4 +182,21 @@ fn introductions_and_native_frames() {
             fate: Dropped(""),
         },
     ]);
+}
+
+#[test]
+fn who_repeats_is_banned_and_nobody_else() {
+    let mut arena = Arena::new();
+    let (port, address) = (arena.node.p2p_port(), arena.address());
+    for _ in 0..3 {
+        let mut link = Stranger::link(port, address);
+        link.text("hello");
+        assert!(link.is_ended());
+    }
+    let banned = || arena.node.get("/bans").expect(200).json().to_string().contains(&address.to_string());
+    wait::until(wait::SOON, "a ban", || banned().then_some(()));
+    assert!(Stranger::link(port, address).is_ended(), "a banned address is linked again");
+    assert!(arena.link().is_heard(), "another address is");
+    arena.in_step("a ban");
+    arena.finish();
 }
