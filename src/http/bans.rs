@@ -3,22 +3,16 @@
 use std::net::IpAddr;
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::bodies::Wish;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
 use crate::actors::peers::{Ban, ListBans, Unban};
 
 /// How long an operator's ban lasts unless they say.
 const DEFAULT_SECONDS: u64 = 24 * 60 * 60;
-
-#[derive(Deserialize)]
-struct Wish {
-    address: String,
-    seconds: Option<u64>,
-}
 
 fn address_of(text: &str) -> Result<IpAddr, Problem> {
     text.parse().map_err(|_| Problem::bad_request("a ban is for a network address like 10.0.0.7 or fd00::7"))

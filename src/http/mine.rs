@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::bodies::{self, Entries};
 use super::problem::Problem;
 use super::{App, MAX_REQUEST_BODY};
 use crate::actors::chain::{Mine, Whereabouts};
@@ -19,11 +20,6 @@ use crate::ledger::{BlockHash, Tip, json};
 
 /// Characters of an idempotency key.
 const MAX_KEY: usize = 255;
-
-#[derive(Deserialize)]
-struct Entries {
-    data: Vec<String>,
-}
 
 /// What a caller wants to wait for.
 #[derive(Deserialize)]
@@ -122,8 +118,7 @@ pub fn body_of<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Prob
         }
         _ => Problem::bad_request(format!("the body could not be read: {error}")),
     })?;
-    serde_json::from_slice(&body)
-        .map(|json::Object(fields)| fields)
+    bodies::read(&body)
         .map_err(|error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}")))
 }
 

@@ -4,6 +4,7 @@
 
 pub mod bans;
 pub mod blocks;
+pub mod bodies;
 pub mod explorer;
 pub mod forks;
 pub mod guard;

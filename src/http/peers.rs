@@ -1,21 +1,16 @@
 //! `POST /addPeers`, `GET /peers`, `DELETE /peers/{id}`.
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::bodies::Peers;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
 use crate::actors::peers::{AddPeers, DropPeer, ListPeers, PeerRow};
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::MAX_ADDRESSES;
 use crate::tls::TlsError;
-
-#[derive(Deserialize)]
-struct Peers {
-    peers: Vec<String>,
-}
 
 /// Links with each peer, now and whenever the link is lost. All addresses are good, or none is taken.
 pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {

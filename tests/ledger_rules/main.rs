@@ -17,6 +17,9 @@ mod strict;
 /// What holds for any block and any text.
 mod prop;
 
+/// One hash, one header; and mining and judging are one opinion.
+mod mined;
+
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 fn texts(entries: &[&str]) -> Vec<String> {
