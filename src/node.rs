@@ -19,6 +19,7 @@ use crate::actors::peers::{self, PeerManager};
 use crate::actors::session::{Door, accept, keep_socket};
 use crate::config::Config;
 use crate::http;
+use crate::http::events::Events;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
@@ -73,6 +74,7 @@ pub struct Node {
     chain: Addr<ChainActor>,
     peers: Addr<PeerManager>,
     reader: Reader,
+    events: Events,
     http_server: ServerHandle,
     p2p_server: ServerHandle,
     arbiters: Vec<Arbiter>,
@@ -108,7 +110,15 @@ impl Node {
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
-        let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
+        let events = Events::start(&chain, manager.clone()).await;
+        let events = events.map_err(|error| StartError::System(error.to_string()))?;
+        let app = http::App {
+            chain: chain.clone(),
+            peers: manager.clone(),
+            reader: reader.clone(),
+            events: events.clone(),
+            stopwatch,
+        };
         let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
@@ -130,6 +140,7 @@ impl Node {
             chain,
             peers: manager,
             reader,
+            events,
             http_server: http_handle,
             p2p_server: p2p_handle,
             arbiters: vec![chain_arbiter, peers_arbiter],
@@ -174,6 +185,7 @@ impl Node {
 
     /// Stops taking requests, says goodbye to peers, and closes the store.
     pub async fn stop(self) {
+        self.events.stop();
         let graceful = tokio::time::timeout(Duration::from_secs(GRACE_SECONDS), self.http_server.stop(true));
         if graceful.await.is_err() {
             warn!("requests that took too long were cut off");
@@ -229,6 +241,8 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result
             .configure(http::routes)
             .wrap(from_fn(http::guard::guard))
     })
+    // Readers of events that do not read are dropped by their socket.
+    .on_connect(keep_socket)
     .workers(HTTP_WORKERS)
     .shutdown_timeout(GRACE_SECONDS)
     .disable_signals()

@@ -6,7 +6,7 @@
 //! Reading order: [`message`] (text frames: the tutorial's, and HELLO), [`native`] (binary frames between dolmen
 //! nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x event -> actions),
 //! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] (who is linked), [`conduct`] (who misbehaves),
-//! [`limits`].
+//! [`refused`] (whose blocks were refused, and why), [`limits`].
 
 pub mod limits;
 
@@ -24,3 +24,4 @@ pub mod book;
 pub mod conduct;
 pub mod links;
 pub mod reach;
+pub mod refused;

@@ -37,6 +37,7 @@ use crate::peer::incoming::{Incoming, ReadError};
 use crate::peer::limits::{MAX_BATCH_BYTES, MAX_INBOUND, MAX_PER_ADDRESS};
 use crate::peer::links::{Direction, Link, Links};
 use crate::peer::message::NodeId;
+use crate::peer::refused::{Refused, RefusedBlocks};
 use crate::peer::sync::{LinkId, Progress, Sync, View};
 use crate::store::{Reader, Snapshot};
 use page::Page;
@@ -96,6 +97,11 @@ pub struct Unban(pub IpAddr);
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Progress>")]
 pub struct GetSync;
+
+/// The blocks of peers that were refused last, newest first.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Refused>")]
+pub struct GetRefused;
 
 /// How many native peers have said that their best chain holds this block of ours.
 #[derive(Debug, Message)]
@@ -185,7 +191,7 @@ pub enum Refusal {
 }
 
 /// A row of [`ListPeers`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PeerRow {
     /// The link; `None` for an address without one.
     pub link: Option<LinkId>,
@@ -235,6 +241,7 @@ pub struct PeerManager {
     sync: Sync,
     book: Book,
     conduct: Conduct,
+    refused: RefusedBlocks,
     next_link: LinkId,
     rng: StdRng,
     /// Links whose peer has more to read than may wait, and since when.
@@ -295,6 +302,7 @@ impl PeerManager {
             sync: Sync::default(),
             book,
             conduct: kept.conduct,
+            refused: RefusedBlocks::default(),
             next_link: 1,
             rng,
             lagging: BTreeMap::new(),
@@ -523,6 +531,14 @@ impl Handler<GetSync> for PeerManager {
 
     fn handle(&mut self, _: GetSync, _: &mut Self::Context) -> Self::Result {
         self.sync.progress()
+    }
+}
+
+impl Handler<GetRefused> for PeerManager {
+    type Result = Vec<Refused>;
+
+    fn handle(&mut self, _: GetRefused, _: &mut Self::Context) -> Self::Result {
+        self.refused.iter().cloned().collect()
     }
 }
 

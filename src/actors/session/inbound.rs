@@ -4,7 +4,7 @@
 //! to end such a link must do it by the socket, which [`keep_socket`] puts aside when the connection opens.
 
 use std::any::Any;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -36,7 +36,15 @@ pub struct Door {
 
 /// A connection's socket, put aside so that it can be shut from outside.
 #[derive(Clone)]
-struct Socket(Arc<TcpStream>);
+pub struct Socket(Arc<TcpStream>);
+
+impl Socket {
+    /// Ends the connection, whatever its other end does.
+    pub fn shut(&self) {
+        // A socket that is closed already needs no shutting.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
 
 /// For `HttpServer::on_connect`: keeps a handle to the connection's socket.
 pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {

@@ -24,7 +24,7 @@ use crate::peer::limits::{MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, SESSION_QUEUE,
 use crate::peer::links::Direction;
 use crate::peer::sync::LinkId;
 
-pub use inbound::{Door, accept, keep_socket};
+pub use inbound::{Door, Socket, accept, keep_socket};
 pub use outbound::dial;
 
 /// Messages longer than this are read away from the link's thread.
