@@ -14,7 +14,7 @@ const titled = (node, title) => { node.append(svg('title', {}, title)); return n
 
 // ---- The Merkle tree.
 
-const NODE = { width: 118, height: 46, gap: 16, rise: 82 };
+const NODE = { width: 98, height: 46, gap: 10, rise: 78 };
 
 // The nodes to draw, as { row, at }: all of them, or the way from one leaf to the root with what stands beside it.
 function chosen(rows, leaf) {
@@ -59,14 +59,18 @@ export function merkleTree(rows, body, leaf) {
     const box = svg('g', { class: root ? 'node root' : on ? 'node on' : 'node' },
       svg('rect', { x: x - NODE.width / 2, y: y(level), width: NODE.width, height: NODE.height, rx: 8 }),
       text(x, y(level) + 19, root ? t('root') : level === 0 ? t('leaf', { n: at }) : `${level}.${at}`, { class: 'small' }),
-      text(x, y(level) + 35, `${hash.slice(0, 6)}…${hash.slice(-4)}`, { class: 'mono' }));
+      text(x, y(level) + 35, `${hash.slice(0, 5)}…${hash.slice(-4)}`, { class: 'mono' }));
     return titled(box, hash);
   });
   const leaves = nodes.filter(({ level }) => level === 0).map(({ at }) => {
     const entry = body[at].replace(/\p{C}/gu, '·');
-    return text(place.get(key(0, at)), y(0) + NODE.height + 22, entry.length > 13 ? `${entry.slice(0, 12)}…` : entry, { class: 'small' });
+    return text(place.get(key(0, at)), y(0) + NODE.height + 22, entry.length > 12 ? `${entry.slice(0, 11)}…` : entry, { class: 'small' });
   });
-  return canvas(width, height, t('tree-label', { leaves: rows[0].length, levels: rows.length }), ...lines, ...boxes, ...leaves);
+  const drawing = canvas(width, height, t('tree-label', { leaves: rows[0].length, levels: rows.length }), ...lines, ...boxes, ...leaves);
+  drawing.classList.add('fits');
+  // Below this it would be too small to read, and is moved along instead.
+  drawing.style.minWidth = `${Math.min(width, 560)}px`;
+  return drawing;
 }
 
 // ---- The peers.
@@ -139,7 +143,7 @@ export function forkTree(branches, best) {
     const last = from + unit * (dots + 0.4), kind = branch.parked ? 'parked' : 'kept';
     const path = svg('path', { d: `M${from} ${y0} C${from} ${y + 20} ${from + 4} ${y} ${from + unit} ${y} L${last} ${y}`, class: `arm ${kind}` });
     const marks = Array.from({ length: dots }, (_, n) => {
-      const cx = from + unit * (n + 1.4) - (n === dots - 1 ? 0 : 0);
+      const cx = from + unit * (n + 1.4);
       if (n === dots - 1) return open(branch.tip.hash, `${grouped(branch.tip.index)} ${short(branch.tip.hash)}`,
         svg('circle', { cx, cy: y, r: 11, class: `orphan ${kind}` }));
       const gap = n === dots - 2 && branch.length > DOTS;

@@ -107,6 +107,7 @@ on('line', notices);
 on('status', notices);
 on('sync', () => { facts(); notices(); });
 translate();
+notices();
 chain.start();
 block.start();
 network.start();

@@ -89,6 +89,8 @@ function remembered() {
 
 let language = WORDS[remembered()] ? remembered() : navigator.language?.startsWith('ko') ? 'ko' : 'en';
 
+export const keys = name => Object.keys(WORDS[name]).sort();
+
 export const current = () => language;
 
 export const locale = () => language === 'ko' ? 'ko-KR' : 'en-GB';
