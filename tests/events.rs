@@ -110,7 +110,9 @@ impl Follower {
     /// Reads until `enough`, or the node cuts the stream off.
     fn read(&mut self, mut enough: impl FnMut(&Self) -> bool) {
         // A node that is away is asked again.
-        let Ok(mut stream) = open(self.port, "", Some(&self.id)) else { return thread::sleep(Duration::from_millis(20)) };
+        let Ok(mut stream) = open(self.port, "", Some(&self.id)) else {
+            return thread::sleep(Duration::from_millis(20));
+        };
         if stream.status != 200 {
             return;
         }
@@ -372,10 +374,7 @@ fn entries_are_found_newest_first_and_the_answer_says_how_far_it_looked() {
     let found = node.get("/search?text=NEEDLE").expect(200).json();
     assert_eq!((&found["from"], &found["to"], &found["next"]), (&json!(121), &json!(0), &Value::Null));
     let (index, hash) = tip(&node);
-    assert_eq!(
-        found["found"],
-        json!([{ "index": index, "hash": hash, "position": 0, "entry": "돌 <b>needle</b>" }])
-    );
+    assert_eq!(found["found"], json!([{ "index": index, "hash": hash, "position": 0, "entry": "돌 <b>needle</b>" }]));
     let first = node.get("/search?text=stone").expect(200).json();
     let indices = |found: &Value| -> Vec<u64> {
         found["found"].as_array().expect("a list").iter().map(|row| row["index"].as_u64().expect("an index")).collect()

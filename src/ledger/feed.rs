@@ -222,12 +222,18 @@ impl Feed {
         for _ in 0..STEP_DOWN {
             match view.block(&descent.next)? {
                 Some((block, Some(_))) => return self.found(descent, block.tip(), view),
-                Some((block, None)) if descent.next != self.at.hash || block.tip() == self.at => descent.pass(&block, view)?,
+                Some((block, None)) if descent.next != self.at.hash || block.tip() == self.at => {
+                    descent.pass(&block, view)?
+                }
                 // Beside the chain, but not at the height that the reader names.
                 Some(_) => return Ok(self.reset(view)),
                 None => {
                     self.misses += 1;
-                    return Ok(if self.misses < LOOKS { Step { events: Vec::new(), more: true } } else { self.reset(view) });
+                    return Ok(if self.misses < LOOKS {
+                        Step { events: Vec::new(), more: true }
+                    } else {
+                        self.reset(view)
+                    });
                 }
             }
         }
@@ -250,14 +256,8 @@ impl Feed {
             let height = Height(height);
             entered.extend(view.hash_at(height)?.map(|hash| Tip { height, hash }));
         }
-        let reorg = Reorg {
-            old: self.at,
-            fork,
-            new,
-            left: descent.left.into(),
-            entered,
-            requeued: descent.requeued.into(),
-        };
+        let reorg =
+            Reorg { old: self.at, fork, new, left: descent.left.into(), entered, requeued: descent.requeued.into() };
         Ok(Step { events: vec![Event::Reorg(reorg)], more: true })
     }
 

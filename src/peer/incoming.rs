@@ -48,7 +48,9 @@ impl ReadError {
     pub fn rule(&self) -> Option<&RuleError> {
         match self {
             Self::Frame(FrameError::Rule { rule, .. }) | Self::Rule(rule) => Some(rule),
-            Self::Text(_) | Self::Frame(FrameError::Form(_) | FrameError::Bounds(_) | FrameError::LastHash { .. }) => None,
+            Self::Text(_) | Self::Frame(FrameError::Form(_) | FrameError::Bounds(_) | FrameError::LastHash { .. }) => {
+                None
+            }
         }
     }
 

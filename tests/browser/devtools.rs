@@ -36,12 +36,17 @@ struct Link {
 /// An open page.
 pub struct Page {
     link: Link,
+    /// The system's colours, for pictures.
+    scheme: String,
 }
 
 fn program() -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default() + ":" + FOLDERS;
     let folders: Vec<&str> = path.split(':').collect();
-    PROGRAMS.iter().flat_map(|name| folders.iter().map(move |folder| Path::new(folder).join(name))).find(|path| path.exists())
+    PROGRAMS
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| Path::new(folder).join(name)))
+        .find(|path| path.exists())
 }
 
 impl Browser {
@@ -78,7 +83,8 @@ impl Browser {
     pub fn open(&mut self, url: &str) -> Page {
         let target = self.control.call("Target.createTarget", json!({ "url": "about:blank" }));
         let id = target["targetId"].as_str().expect("a target").to_owned();
-        let mut page = Page { link: Link::open(self.port, &format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port)) };
+        let link = Link::open(self.port, &format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port));
+        let mut page = Page { link, scheme: "light".to_owned() };
         for domain in ["Page", "Runtime", "Log"] {
             page.call(&format!("{domain}.enable"), json!({}));
         }
@@ -149,14 +155,18 @@ impl Page {
     /// Goes to an address.
     pub fn go(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url }));
-        self.until("document.readyState === 'complete' && document.querySelector('#live.live:not(.connecting)')?.textContent");
+        self.until(
+            "document.readyState === 'complete' && document.querySelector('#live.live:not(.connecting)')?.textContent",
+        );
     }
 
     /// Loads the page again.
     pub fn reload(&mut self) {
         self.run("window.before = true");
         self.call("Page.reload", json!({}));
-        self.until("!window.before && document.readyState === 'complete' && document.querySelector('#live')?.textContent");
+        self.until(
+            "!window.before && document.readyState === 'complete' && document.querySelector('#live')?.textContent",
+        );
     }
 
     /// The window's size.
@@ -165,10 +175,9 @@ impl Page {
         self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// The system's colours.
+    /// The system's colours, as of the next picture.
     pub fn colours(&mut self, scheme: &str) {
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
+        scheme.clone_into(&mut self.scheme);
     }
 
     /// The value of an expression.
@@ -197,7 +206,8 @@ impl Page {
     /// Waits until an element's text contains a part; returns the text.
     pub fn says(&mut self, selector: &str, part: &str) -> String {
         let (selector, part) = (json!(selector), json!(part));
-        let text = format!("[...document.querySelectorAll({selector})].map(e => e.textContent).find(t => t.includes({part}))");
+        let text =
+            format!("[...document.querySelectorAll({selector})].map(e => e.textContent).find(t => t.includes({part}))");
         self.until(&text).as_str().unwrap_or_default().to_owned()
     }
 
@@ -230,9 +240,8 @@ impl Page {
             other => panic!("no key {other}"),
         };
         let down = if text.is_empty() { "rawKeyDown" } else { "keyDown" };
-        let key = |kind: &str| {
-            json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text })
-        };
+        let key =
+            |kind: &str| json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
         self.call("Input.dispatchKeyEvent", key(down));
         self.call("Input.dispatchKeyEvent", key("keyUp"));
     }
@@ -241,6 +250,9 @@ impl Page {
     pub fn picture(&mut self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
         std::fs::create_dir_all(&folder).expect("a folder for pictures");
+        let still = json!([{ "name": "prefers-reduced-motion", "value": "reduce" }, { "name": "prefers-color-scheme", "value": self.scheme }]);
+        self.call("Emulation.setEmulatedMedia", json!({ "features": still }));
+        self.run("window.scrollTo(0, 0)");
         let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
         let file = folder.join(format!("{name}.png"));
         std::fs::write(&file, base64(answer["data"].as_str().expect("a picture"))).expect("the picture is written");

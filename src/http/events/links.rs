@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn what_changed_is_told_and_nothing_else() {
         let before = [row(Some(1), "a", None), row(Some(2), "b", None), row(None, "c", None), row(None, "d", None)];
-        let after = [row(Some(1), "a", None), row(Some(2), "b", Some(1.0)), row(None, "d", None), row(Some(3), "c", None)];
+        let after =
+            [row(Some(1), "a", None), row(Some(2), "b", Some(1.0)), row(None, "d", None), row(Some(3), "c", None)];
         let told: Vec<(Change, &str)> =
             changes(&before, &after).into_iter().map(|(change, row)| (change, row.address.as_str())).collect();
         assert_eq!(told, [(Change::Closed, "c"), (Change::Changed, "b"), (Change::Linked, "c")]);

@@ -100,7 +100,11 @@ pub struct Wish {
 }
 
 /// The stream, from now on or from the event that the reader names.
-pub async fn follow(app: web::Data<App>, request: HttpRequest, wish: web::Query<Wish>) -> Result<HttpResponse, Problem> {
+pub async fn follow(
+    app: web::Data<App>,
+    request: HttpRequest,
+    wish: web::Query<Wish>,
+) -> Result<HttpResponse, Problem> {
     let header = request.headers().get("Last-Event-ID");
     // The header comes from a reader that was cut off, and is newer than the address that it still has.
     let named = match header {
@@ -269,8 +273,16 @@ mod tests {
         let tip = genesis::tip();
         assert_eq!(position(&text::id(tip)), Some(tip));
         let hash = tip.hash;
-        for text in ["", "-", "0", &format!("-{hash}"), &format!("+1-{hash}"), "1-abc", &format!("1-{hash}0"), &format!(" 1-{hash}")]
-        {
+        for text in [
+            "",
+            "-",
+            "0",
+            &format!("-{hash}"),
+            &format!("+1-{hash}"),
+            "1-abc",
+            &format!("1-{hash}0"),
+            &format!(" 1-{hash}"),
+        ] {
             assert_eq!(position(text), None, "{text:?}");
         }
     }

@@ -6,7 +6,7 @@ import { markShown } from "./chain.js";
 import { block as fetchBlock, json, on, state } from "./node.js";
 import { t } from "./words.js";
 
-const ENTRIES = 50;              // entries that are shown at once
+const ENTRIES = 12;              // entries that are shown at once
 const LONG = 5_000;              // characters of an entry that are shown at once
 
 // What is shown; `name` as it was asked for.

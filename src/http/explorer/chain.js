@@ -4,7 +4,8 @@ import { ask, json, on, post, rows, state, token } from "./node.js";
 import { t } from "./words.js";
 import { why } from "./why.js";
 
-const STONES = 7;                // newest blocks that are drawn large
+const STONES = 7;                // newest blocks that are drawn large, if there is room
+const STONE_WIDTH = 160;         // pixels of one
 const WINDOW = 12;               // rows of the list
 const FOUND = 500;               // rows that a search shows before it has to begin anew
 
@@ -13,7 +14,8 @@ const FOUND = 500;               // rows that a search shows before it has to be
 let standing = new Set();
 
 function showStones() {
-  const newest = state.blocks.slice(-STONES);
+  const room = Math.floor($('stones').clientWidth / STONE_WIDTH);
+  const newest = state.blocks.slice(-Math.max(2, Math.min(STONES, room || STONES)));
   const rate = state.arrived.filter(at => performance.now() - at < 5000).length / 5;
   $('rate').textContent = rate >= 1 ? t('rate', { n: grouped(Math.round(rate)) }) : '';
   refill($('stones'), newest.map(block => {
@@ -122,12 +124,14 @@ async function walk(event) {
   if (!step || at < 0) return;
   event.preventDefault();
   if (links[at + step]) return links[at + step].focus();
-  const button = step > 0 ? $('older') : $('newer');
-  if (button.disabled) return;
-  turn(step > 0 ? view.rows.at(-1).index - 1 : view.rows[0].index + WINDOW);
-  await new Promise(done => setTimeout(done, 150));
-  const moved = [...$('blocks').querySelectorAll('a')];
-  (step > 0 ? moved[0] : moved.at(-1))?.focus();
+  const wanted = Number(links[at].dataset.index) - step;
+  if (wanted < 0 || wanted > state.tip.index) return;
+  turn(step > 0 ? wanted : wanted + WINDOW - 1);
+  for (let looks = 0; looks < 40; looks++) {
+    const row = $('blocks').querySelector(`[data-index="${wanted}"]`);
+    if (row) return row.focus();
+    await new Promise(done => setTimeout(done, 50));
+  }
 }
 
 // ---- Mining.

@@ -79,7 +79,7 @@ const MAX_PEERS = 24;
 
 export function peerGraph(peers, tip) {
   const shown = peers.slice(0, MAX_PEERS);
-  const width = 720, height = shown.length > 8 ? 520 : 340, x0 = width / 2, y0 = height / 2;
+  const width = 720, height = shown.length > 8 ? 520 : shown.length > 2 ? 340 : 190, x0 = width / 2, y0 = height / 2;
   const around = shown.map((peer, at) => {
     const angle = -Math.PI / 2 + (at + 0.5) * 2 * Math.PI / Math.max(shown.length, 1);
     const x = x0 + Math.cos(angle) * (width / 2 - 110), y = y0 + Math.sin(angle) * (height / 2 - 52);
@@ -152,5 +152,5 @@ export function forkTree(branches, best) {
     const label = `${t(kind)} · ${t('n-blocks', { n: branch.length })} · ${short(branch.tip.hash)}`;
     return svg('g', {}, path, ...marks, text(last + 16, y + 4, label, { class: 'small', 'text-anchor': 'start' }));
   });
-  return { drawing: canvas(Math.max(width, 720) + 160, height, t('forks-label', { n: branches.length }), ...trunk, ...arms), left: branches.length - shown.length };
+  return { drawing: canvas(width + 160, height, t('forks-label', { n: branches.length }), ...arms, ...trunk), left: branches.length - shown.length };
 }
