@@ -450,6 +450,9 @@ fn a_broken_rule_is_named() {
     let different: BTreeSet<String> =
         named.iter().map(|name| name.as_str().expect("a rule has a name").to_owned()).collect();
     assert_eq!(different.len(), named.len(), "{named:?}");
+    // For whoever explains it: what was found, and what was wanted.
+    let problem = node.post_json("/mineBlock", &json!({ "data": vec!["e"; 10_001] }).to_string()).problem(413);
+    assert_eq!((&problem["got"], &problem["wanted"]), (&json!("10001"), &json!("at most 10000")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // The chain: its newest blocks as they come, a window on any part of it, the form that mines, the search.
 import { $, el, grouped, link, moment, refill, say, short, visible } from "./dom.js";
-import { ask, json, on, post, rows, state, token } from "./node.js";
+import { ask, json, on, post, rate, rows, state, token } from "./node.js";
 import { t } from "./words.js";
 import { why } from "./why.js";
 
@@ -16,8 +16,7 @@ let standing = new Set();
 function showStones() {
   const room = Math.floor($('stones').clientWidth / STONE_WIDTH);
   const newest = state.blocks.slice(-Math.max(2, Math.min(STONES, room || STONES)));
-  const rate = state.arrived.filter(at => performance.now() - at < 5000).length / 5;
-  $('rate').textContent = rate >= 1 ? t('rate', { n: grouped(Math.round(rate)) }) : '';
+  showRate();
   refill($('stones'), newest.map(block => {
     const fresh = standing.size && !standing.has(block.hash);
     return el('li', { class: fresh ? 'stone fresh' : 'stone', 'data-key': block.hash },
@@ -27,6 +26,11 @@ function showStones() {
         el('span', { class: 'mono quiet' }, short(block.hash))));
   }));
   standing = new Set(newest.map(block => block.hash));
+}
+
+function showRate() {
+  const now = rate();
+  $('rate').textContent = now >= 1 ? t('rate', { n: grouped(Math.round(now)) }) : '';
 }
 
 // The stream tells what happens from now on; what stands before is asked for once.
@@ -252,7 +256,9 @@ export function start() {
     else showPager();
   });
   on('reorg', () => { if (!view.following) fetchWindow(); });
+  on('status', showRate);
   on('status', () => { if (!document.hidden && receipts().length) followReceipts(); });
+  addEventListener('resize', showStones);
   $('mine').addEventListener('submit', mine);
   $('entry').addEventListener('keydown', event => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) $('mine').requestSubmit();

@@ -2,13 +2,14 @@
 
 const PATIENCE = 30_000;         // milliseconds until an answer counts as lost
 const STATUS_EVERY = 3_000;      // milliseconds between two looks at the numbers that no event carries
-const BEHIND = 60;               // blocks that are told; older ones are passed over when the chain grows faster than the page
+const BEHIND = 20;               // blocks that are told; older ones are passed over when the chain grows faster than the page
 const KEPT = 60;                 // blocks and reorgs that are remembered
+const SAMPLES = 10;              // looks at the tip, at least half a second apart, that tell how fast it moves
 const AGAIN = 5_000;             // milliseconds until a refused stream is asked for again
 
 // What the page knows. `blocks` are the newest, in order: { index, hash, time, count, preview }.
 export const state = {
-  tip: null, status: null, blocks: [], peers: new Map(), sync: null, reorgs: [], connected: false, gone: null, arrived: [],
+  tip: null, status: null, blocks: [], peers: new Map(), sync: null, reorgs: [], connected: false, gone: null, samples: [],
 };
 
 const listeners = new Map();
@@ -57,6 +58,13 @@ export async function block(name) {
   return { ...found, hash: answer.headers.get('Block-Hash'), confirmations: Number(answer.headers.get('Confirmations')) };
 }
 
+// Blocks a second over the last seconds.
+export function rate() {
+  const now = performance.now();
+  const first = state.samples.find(sample => now - sample.at < 6000);
+  return first && now - first.at > 1000 ? Math.max(0, (state.tip.index - first.index) / (now - first.at) * 1000) : 0;
+}
+
 export const row = ({ header, body }, hash) => ({
   index: header.index, hash, previousHash: header.previousHash, time: header.time, count: body.length, preview: body[0].slice(0, 160),
 });
@@ -73,13 +81,14 @@ export async function rows(from, count) {
 
 function newTip(tip) {
   state.tip = tip;
+  const now = performance.now();
+  if (!(now - state.samples.at(-1)?.at < 500)) state.samples = [...state.samples, { at: now, index: tip.index }].slice(-SAMPLES);
   tell('tip');
 }
 
 const read = {
   block(data) {
     state.blocks = [...state.blocks, row(data.block, data.hash)].slice(-KEPT);
-    state.arrived = [...state.arrived, performance.now()].slice(-KEPT);
     newTip({ index: data.block.header.index, hash: data.hash });
   },
   reorg(data) {
