@@ -5,10 +5,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../store/blocks.rs"]
+#[allow(dead_code, reason = "shared with the store's tests")]
+mod blocks;
+
 /// The browser.
 mod devtools;
 
+use std::sync::Arc;
+
 use devtools::{Browser, Page};
+use dolmen::ledger::storage::Storage;
+use dolmen::store::{Options, RealDisk, Store};
 use serde_json::{Value, json};
 use support::writers::fill;
 use support::{NodeOptions, NodeProcess, add_peer, mine, mine_all, tip, wait_equal, wait_index};
@@ -111,6 +119,27 @@ fn a_reorg_is_followed_live() {
 }
 
 #[test]
+fn a_parked_branch_is_shown_with_the_way_to_take_it_over() {
+    let Some(mut browser) = Browser::start() else { return };
+    let (a, b) = (NodeProcess::start(NodeOptions::new().arg("--max-reorg").arg("2")), lone());
+    (1..=4).for_each(|number| drop(mine(&a, &format!("ours {number}"))));
+    (1..=9).for_each(|number| drop(mine(&b, &format!("theirs {number}"))));
+    let theirs = tip(&b).1;
+    let mut page = open(&mut browser, &a, "#/forks");
+    // The stranger dials; nobody here named it.
+    add_peer(&b, &a.p2p_url());
+    page.says("#parked", "1 longer branch is parked");
+    page.says("#branches", &format!("dolmen adopt {theirs}"));
+    page.until("document.querySelectorAll('#tree-of-forks .orphan.parked').length > 1");
+    page.size(1280, 900);
+    page.picture("parked");
+    let _ = a.post_json(&format!("/forks/{theirs}/adopt"), "{}").expect(200);
+    page.says("#reorgs", "After block 0, 4 left and");
+    page.until("document.getElementById('parked').hidden");
+    page.assert_no_errors(&[]);
+}
+
+#[test]
 fn blocks_are_found_and_verified() {
     let Some(mut browser) = Browser::start() else { return };
     let node = lone();
@@ -188,6 +217,49 @@ fn blocks_are_found_and_verified() {
     page.size(390, 2600);
     page.picture("block-narrow");
     assert_eq!(page.run("document.documentElement.scrollWidth"), 390, "nothing stands out at the side");
+}
+
+/// Makes a chain of so many blocks in a data directory.
+fn long_chain(dir: &std::path::Path, count: usize) {
+    let (mut store, _) = Store::open(dir, Arc::new(RealDisk), Options::default()).expect("an empty directory");
+    for part in (0..count).step_by(1_000) {
+        let blocks = blocks::branch(store.tip(), (count - part).min(1_000), "stone");
+        let batch = blocks::extend(store.tip(), &blocks);
+        store.commit(&batch).expect("room");
+    }
+    store.close().expect("the store closes");
+}
+
+#[test]
+fn the_page_fetches_no_more_of_a_long_chain_than_it_shows() {
+    let Some(mut browser) = Browser::start() else { return };
+    // DOLMEN_TEST_BLOCKS=1000000 shows the same for a million.
+    let count = std::env::var("DOLMEN_TEST_BLOCKS").ok().and_then(|text| text.parse().ok()).unwrap_or(50_000_usize);
+    let dir = tempfile::TempDir::with_prefix("dolmen-long-").expect("a temporary directory");
+    long_chain(dir.path(), count);
+    let node = NodeProcess::start(NodeOptions::new().data_dir(dir.path()));
+    let mut page = open(&mut browser, &node, "");
+    page.says("#blocks li:first-child", &format!("stone {}", (count - 1) % 1_000));
+    let top = count / 2;
+    page.run(&format!(
+        "(() => {{ const slide = document.getElementById('slide'); slide.value = {top}; slide.dispatchEvent(new Event('input')); }})()"
+    ));
+    page.until(&format!("document.querySelector('#blocks li:first-child a').dataset.index === '{top}'"));
+    page.click("#blocks li:first-child a");
+    page.says("#field-confirmations", "");
+    page.click("#wanted");
+    page.write("no entry has this text");
+    page.press("Enter");
+    page.says("#found-said", "Looked through blocks");
+    page.click("#found-more");
+    let bytes = "performance.getEntriesByType('resource').filter(e => !e.name.includes('/explorer/')).reduce((sum, e) => sum + e.transferSize, 0)";
+    let bytes = page.run(bytes).as_u64().expect("a number");
+    assert!(bytes < 60_000, "{bytes} bytes were fetched");
+    let elements = page.run("document.querySelectorAll('*').length").as_u64().expect("a number");
+    assert!(elements < 600, "{elements} elements are in the page");
+    let slowest = page.run("Math.round(Math.max(...performance.getEntriesByType('resource').map(e => e.duration)))");
+    println!("{count} blocks: {bytes} bytes fetched, the slowest answer took {slowest} ms");
+    page.assert_no_errors(&[]);
 }
 
 #[test]
