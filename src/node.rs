@@ -18,9 +18,10 @@ use crate::actors::chain::{self, ChainActor};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::{self, PeerManager};
 use crate::actors::scrub::Scrubber;
-use crate::actors::session::{Door, Shared, accept, keep_socket};
+use crate::actors::session::{Door, Shared, accept, admit, keep_socket};
 use crate::config::Config;
 use crate::http;
+use crate::http::events::Events;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
@@ -83,6 +84,7 @@ pub struct Node {
     chain: Addr<ChainActor>,
     peers: Addr<PeerManager>,
     reader: Reader,
+    events: Events,
     http_server: ServerHandle,
     p2p_server: ServerHandle,
     arbiters: Vec<Arbiter>,
@@ -130,10 +132,13 @@ impl Node {
         }
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
+        let events = Events::start(&chain, manager.clone()).await;
+        let events = events.map_err(|error| StartError::System(error.to_string()))?;
         let app = http::App {
             chain: chain.clone(),
             peers: manager.clone(),
             reader: reader.clone(),
+            events: events.clone(),
             stopwatch,
             slots: config.slots,
             max_reorg: config.max_reorg,
@@ -163,6 +168,7 @@ impl Node {
             chain,
             peers: manager,
             reader,
+            events,
             http_server: http_handle,
             p2p_server: p2p_handle,
             arbiters: vec![chain_arbiter, peers_arbiter],
@@ -207,6 +213,7 @@ impl Node {
 
     /// Stops taking requests, says goodbye to peers, and closes the store.
     pub async fn stop(self) {
+        self.events.stop();
         let graceful = tokio::time::timeout(Duration::from_secs(GRACE_SECONDS), self.http_server.stop(true));
         if graceful.await.is_err() {
             warn!("requests that took too long were cut off");
@@ -281,6 +288,8 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<S
             .configure(http::routes)
             .wrap(from_fn(http::guard::guard))
     })
+    // Readers of events that do not read are dropped by their socket.
+    .on_connect(keep_socket)
     .workers(HTTP_WORKERS)
     .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
     .shutdown_timeout(GRACE_SECONDS)
@@ -297,7 +306,7 @@ fn serve_peers(listener: TcpListener, door: Door, sockets: usize, tls: Option<Se
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::new(door.clone())).service(web::resource("/").route(web::get().to(accept)))
     })
-    .on_connect(move |connection, extensions| keep_socket(connection, extensions, &shared))
+    .on_connect(move |connection, extensions| admit(connection, extensions, &shared))
     .workers(1)
     // Some more than may stay, so that those beyond are closed at once and do not wait in line before others.
     .max_connections(sockets + REFUSED_SOCKETS)

@@ -450,6 +450,9 @@ fn a_broken_rule_is_named() {
     let different: BTreeSet<String> =
         named.iter().map(|name| name.as_str().expect("a rule has a name").to_owned()).collect();
     assert_eq!(different.len(), named.len(), "{named:?}");
+    // For whoever explains it: what was found, and what was wanted.
+    let problem = node.post_json("/mineBlock", &json!({ "data": vec!["e"; 10_001] }).to_string()).problem(413);
+    assert_eq!((&problem["got"], &problem["wanted"]), (&json!("10001"), &json!("at most 10000")));
 }
 
 #[test]
@@ -913,22 +916,31 @@ fn a_lost_fork_is_listed_and_its_entries_come_back() {
 }
 
 #[test]
-fn the_explorer_is_one_page_that_may_talk_to_its_node_only() {
+fn the_explorer_is_its_own_files_that_may_talk_to_their_node_only() {
     let node = lone();
     let page = node.get("/").expect(200);
     assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
-    assert_eq!(
-        page.header("Content-Security-Policy"),
-        Some(
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
-    );
-    assert_eq!(page.header("X-Content-Type-Options"), Some("nosniff"));
-    assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
     let text = page.text();
     assert!(text.starts_with("<!") && text.contains("<script") && text.trim_end().ends_with("</html>"));
-    for foreign in ["src=\"http", "href=\"http", "@import", "innerHTML", "document.write", "eval("] {
-        assert!(!text.contains(foreign), "{foreign}");
+    let names: BTreeSet<&str> =
+        text.split("\"/explorer/").skip(1).map(|rest| rest.split('"').next().expect("a name")).collect();
+    assert!(names.contains("main.js") && names.contains("style.css"), "{names:?}");
+    let parts = names.iter().map(|name| node.get(&format!("/explorer/{name}")).expect(200));
+    for part in parts.chain([page.clone()]) {
+        assert_eq!(part.header("Content-Security-Policy"), Some(policy));
+        assert_eq!(part.header("X-Content-Type-Options"), Some("nosniff"));
+        assert_eq!(part.header("Referrer-Policy"), Some("no-referrer"));
+        for foreign in ["src=\"http", "href=\"http", "@import", "innerHTML", "document.write", "eval(", " style=\""] {
+            assert!(!part.text().contains(foreign), "{foreign}");
+        }
+        let tag = part.header("ETag").expect("a tag").to_owned();
+        let kind = part.header("Content-Type").expect("a type");
+        let name = names.iter().find(|name| node.get(&format!("/explorer/{name}")).header("ETag") == Some(&tag));
+        let path = name.map_or("/".to_owned(), |name| format!("/explorer/{name}"));
+        let again = node.request(&Request::get(&path).header("If-None-Match", &tag));
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path} of type {kind}");
     }
+    node.get("/explorer/secret.js").problem(404);
 }

@@ -12,6 +12,7 @@ use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::clock::{self, Stopwatch};
@@ -136,6 +137,11 @@ pub struct Stats {
     pub failed: Option<String>,
 }
 
+/// The end of the best chain, now and whenever it changes; who looks seldom sees only the last one.
+#[derive(Debug, Message)]
+#[rtype(result = "watch::Receiver<Tip>")]
+pub struct WatchTip;
+
 /// Tell this address of every change from now on.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -165,6 +171,8 @@ pub struct ChainActor {
     keeper: Option<Keeper<Store>>,
     queue: Queue,
     subscribers: Vec<Recipient<ChainChanged>>,
+    /// For readers that only want to be woken: costs the same however many they are, and however slow.
+    tips: watch::Sender<Tip>,
     /// The branch that a peer is sending.
     staged: Option<Staged<<Store as Storage>::Staging>>,
     /// Whether a timer for the outbox is running.
@@ -180,6 +188,7 @@ impl ChainActor {
     #[must_use]
     pub fn new(keeper: Keeper<Store>) -> Self {
         Self {
+            tips: watch::Sender::new(keeper.tip()),
             keeper: Some(keeper),
             queue: Queue::default(),
             subscribers: Vec::new(),
@@ -212,6 +221,7 @@ impl ChainActor {
             self.reorgs += 1;
             info!(depth = update.depth(), fork = %update.fork.height, tip = %update.new, requeued = update.requeued, "reorg");
         }
+        self.tips.send_replace(update.new);
         let update = Arc::new(update);
         for subscriber in &self.subscribers {
             // One message per durable write to an actor that never blocks: its mailbox cannot grow without bound.
@@ -499,6 +509,14 @@ impl Handler<GetStats> for ChainActor {
             reorgs: self.reorgs,
             failed: self.failed.clone(),
         }
+    }
+}
+
+impl Handler<WatchTip> for ChainActor {
+    type Result = MessageResult<WatchTip>;
+
+    fn handle(&mut self, _: WatchTip, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.tips.subscribe())
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`chain::Mine`] | HTTP | ChainActor | the block, once durable |
 //! | [`chain::GetTip`], [`chain::GetBlocks`] | embedders, tests | ChainActor | tip, snapshot |
 //! | [`chain::GetStats`], [`chain::GetBranches`], [`chain::Whereabouts`] | HTTP | ChainActor | numbers, branches, a place |
+//! | [`chain::WatchTip`] | node | ChainActor | the tip, now and whenever it changes |
 //! | [`chain::AdoptBranch`], [`chain::Requeue`] | HTTP | ChainActor | the change, the blocks |
 //! | [`chain::ImportBlocks`] | PeerManager | ChainActor | what came of them |
 //! | [`chain::StageBlocks`], [`chain::SwitchBranch`], [`chain::DropBranch`] | PeerManager | ChainActor | new end, what came of it |
@@ -12,6 +13,7 @@
 //! | [`chain::Subscribe`], [`chain::Close`] | node | ChainActor | nothing |
 //! | [`peers::ChainChanged`] | ChainActor | PeerManager | nothing |
 //! | [`peers::AddPeers`], [`peers::ListPeers`], [`peers::DropPeer`], [`peers::GetSync`], [`peers::GetRepair`] | HTTP | PeerManager | rows, numbers |
+//! | [`peers::GetRefused`] | HTTP | PeerManager | blocks of peers that were refused |
 //! | [`peers::ListBans`], [`peers::Ban`], [`peers::Unban`] | HTTP | PeerManager | bans; until when; whether there was one |
 //! | [`peers::CountHolders`], [`peers::AwaitHolders`] | HTTP | PeerManager | a number; that peers hold a block |
 //! | [`peers::Register`], [`peers::Received`], [`peers::Unregister`] | PeerSession | PeerManager | the link's id; nothing |

@@ -5,12 +5,14 @@
 pub mod bans;
 pub mod blocks;
 pub mod bodies;
+pub mod events;
 pub mod explorer;
 pub mod forks;
 pub mod guard;
 pub mod mine;
 pub mod peers;
 pub mod problem;
+pub mod search;
 pub mod status;
 
 use std::future::ready;
@@ -39,6 +41,8 @@ pub struct App {
     pub peers: Addr<PeerManager>,
     /// The chain, to be read.
     pub reader: Reader,
+    /// What happens, for whoever follows it.
+    pub events: events::Events,
     /// Time since the start.
     pub stopwatch: Stopwatch,
     /// How many links there may be.
@@ -61,12 +65,16 @@ pub fn routes(service: &mut web::ServiceConfig) {
                 .error_handler(|error, _| Problem::bad_request(format!("the address does not fit: {error}")).into()),
         )
         .service(reading("/", web::to(explorer::page)))
+        .service(reading("/explorer/{name}", web::to(explorer::part)))
         .service(reading("/blocks", web::to(blocks::list)))
         .service(reading("/blocks/{name}", web::to(blocks::one)))
+        .service(resource("/events", "GET", web::get().to(events::follow)))
+        .service(reading("/search", web::to(search::search)))
         .service(resource("/mineBlock", "POST", web::post().to(mine::mine)))
         .service(reading("/receipts/{id}", web::to(mine::receipt)))
         .service(resource("/addPeers", "POST", web::post().to(peers::add)))
         .service(reading("/peers", web::to(peers::list)))
+        .service(reading("/refused", web::to(peers::refused)))
         .service(resource("/peers/{id}", "DELETE", web::delete().to(peers::remove)))
         .service(
             resource("/bans", "GET, HEAD, POST", web::post().to(bans::ban))

@@ -7,9 +7,11 @@ use super::App;
 use super::bodies::Peers;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
-use crate::actors::peers::{AddPeers, DropPeer, ListPeers, PeerRow};
+use super::status::tip_json;
+use crate::actors::peers::{AddPeers, DropPeer, GetRefused, ListPeers, PeerRow};
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::MAX_ADDRESSES;
+use crate::peer::refused::Refused;
 use crate::tls::TlsError;
 
 /// Links with each peer, now and whenever the link is lost. All addresses are good, or none is taken.
@@ -37,10 +39,10 @@ pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
 /// The links, and the configured addresses without one.
 pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let rows = app.peers.send(ListPeers).await?;
-    Ok(HttpResponse::Ok().json(rows.iter().map(row).collect::<Vec<Value>>()))
+    Ok(HttpResponse::Ok().json(rows.iter().map(row_json).collect::<Vec<Value>>()))
 }
 
-fn row(row: &PeerRow) -> Value {
+pub(super) fn row_json(row: &PeerRow) -> Value {
     json!({
         "id": row.link,
         "address": row.address,
@@ -52,6 +54,26 @@ fn row(row: &PeerRow) -> Value {
         "since": row.since,
         "failures": row.failures,
         "score": row.score,
+    })
+}
+
+/// Blocks of peers that were refused last, newest first: by which rule, what was found and what was wanted.
+pub async fn refused(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let refused = app.peers.send(GetRefused).await?;
+    Ok(HttpResponse::Ok().json(refused.iter().map(refused_json).collect::<Vec<Value>>()))
+}
+
+fn refused_json(refused: &Refused) -> Value {
+    let (got, wanted) = refused.rule.got_and_wanted().unzip();
+    json!({
+        "time": refused.time.0,
+        "remote": refused.remote,
+        "block": refused.block.map(tip_json),
+        "rule": refused.rule.name(),
+        "detail": refused.rule.to_string(),
+        "got": got,
+        "wanted": wanted,
+        "times": refused.times,
     })
 }
 

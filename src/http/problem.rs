@@ -17,6 +17,8 @@ pub struct Problem {
     detail: String,
     /// The acceptance rule that was broken, if one was.
     rule: Option<&'static str>,
+    /// What was found and what was wanted, by that rule.
+    got_and_wanted: Option<(String, String)>,
     /// Seconds after which it may go better.
     retry_after: Option<u32>,
     /// How to show who one is, for a 401.
@@ -26,7 +28,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with an HTTP status and a plain sentence.
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), rule: None, retry_after: None, challenge: None }
+        Self { status, detail: detail.into(), rule: None, got_and_wanted: None, retry_after: None, challenge: None }
     }
 
     /// 400: the request cannot be understood.
@@ -44,10 +46,15 @@ impl Problem {
         Self { challenge: Some("Bearer"), ..Self::new(401, detail) }
     }
 
+    /// 503: too many do this at once; it may go better after some seconds.
+    pub fn busy(detail: impl Into<String>, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(503, detail) }
+    }
+
     /// 503: the node is on its way down.
     #[must_use]
     pub fn stopping() -> Self {
-        Self { retry_after: Some(5), ..Self::new(503, "the node is stopping; try again when it is back") }
+        Self::busy("the node is stopping; try again when it is back", 5)
     }
 
     /// 503: there is too much to do at once.
@@ -68,6 +75,10 @@ impl Problem {
         });
         if let Some(rule) = self.rule {
             body["rule"] = rule.into();
+        }
+        if let Some((got, wanted)) = &self.got_and_wanted {
+            body["got"] = got.as_str().into();
+            body["wanted"] = wanted.as_str().into();
         }
         let mut response = HttpResponse::build(status);
         if let Some(seconds) = self.retry_after {
@@ -126,7 +137,8 @@ impl From<RuleError> for Problem {
             RuleError::BodyEntries { .. } | RuleError::EntryBytes { .. } | RuleError::BodyBytes { .. } => 413,
             _ => 422,
         };
-        Self { rule: Some(error.name()), ..Self::new(status, error.to_string()) }
+        let got_and_wanted = error.got_and_wanted();
+        Self { rule: Some(error.name()), got_and_wanted, ..Self::new(status, error.to_string()) }
     }
 }
 

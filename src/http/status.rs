@@ -8,6 +8,7 @@ use super::problem::Problem;
 use crate::actors::chain::GetStats;
 use crate::actors::peers::{GetRepair, GetSync, ListPeers, PeerRow};
 use crate::ledger::{Tip, Version};
+use crate::peer::sync::progress::Progress;
 
 /// The version of the blocks that are mined, as the tutorial answers; the program's own is in a header.
 pub async fn version() -> HttpResponse {
@@ -36,7 +37,7 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
             "tutorial": count(|row| row.kind == "tutorial"),
             "connecting": count(|row| row.kind == "connecting"),
         },
-        "sync": sync.map(|sync| json!({ "peer": sync.link, "from": sync.from, "at": sync.at, "target": sync.target })),
+        "sync": sync.map(sync_json),
         "repair": { "wanted": repair.wanted, "healed": repair.healed },
         "outbox": stats.outbox,
         "sideBlocks": stats.side_blocks,
@@ -52,6 +53,10 @@ pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
         "problem": stats.failed,
         "uptimeSeconds": app.stopwatch.millis() / 1000,
     })))
+}
+
+pub(super) fn sync_json(sync: Progress) -> Value {
+    json!({ "peer": sync.link, "from": sync.from, "at": sync.at, "target": sync.target })
 }
 
 pub(super) fn tip_json(tip: Tip) -> Value {

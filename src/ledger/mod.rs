@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`hash`] and [`block`] (what a block is), [`merkle`], [`json`] (its one text form), [`rules`] (what is
 //! accepted), [`chain`] (which tip is best, branches), [`storage`] (what is asked of whoever keeps the blocks),
-//! [`outbox`] (nothing acknowledged is lost), [`keeper`] (all of it together, driven by one caller).
+//! [`outbox`] (nothing acknowledged is lost), [`keeper`] (all of it together, driven by one caller), [`feed`] (the chain told
+//! to whoever follows it).
 
 pub mod hash;
 
@@ -19,6 +20,7 @@ pub mod rules;
 pub mod storage;
 
 pub mod chain;
+pub mod feed;
 pub mod keeper;
 pub mod outbox;
 

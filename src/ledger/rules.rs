@@ -157,6 +157,29 @@ impl RuleError {
         }
     }
 
+    /// What was found and what was wanted, for whoever explains the rule; `None` where the sentence alone says it.
+    #[must_use]
+    pub fn got_and_wanted(&self) -> Option<(String, String)> {
+        let pair = |got: &dyn ToString, wanted: &dyn ToString| Some((got.to_string(), wanted.to_string()));
+        let at_most = |got: &dyn ToString, limit: u64| pair(got, &format!("at most {limit}"));
+        match self {
+            Self::NotABlock { .. } | Self::EntryAmbiguous { .. } => None,
+            Self::VersionForm { got } => pair(got, &"digits.digits.digits"),
+            Self::IndexRange { got } | Self::TimeRange { got } => at_most(got, MAX_SAFE_INTEGER),
+            Self::PreviousHashForm { got } => pair(got, &"64 lower-case hex characters"),
+            Self::MerkleRootForm { got } => pair(got, &"64 upper-case hex characters"),
+            Self::BodyEmpty => pair(&0, &"at least 1"),
+            Self::BodyEntries { got } => at_most(got, MAX_BODY_ENTRIES as u64),
+            Self::EntryBytes { got, .. } => at_most(got, MAX_ENTRY_BYTES as u64),
+            Self::BodyBytes { got } => at_most(got, MAX_BODY_BYTES as u64),
+            Self::MerkleRootMismatch { got, wanted } => pair(got, wanted),
+            Self::TimeAhead { got, now } => at_most(&got.0, now.0.saturating_add(MAX_SECONDS_AHEAD)),
+            Self::IndexNotNext { got, wanted } => pair(got, wanted),
+            Self::PreviousHashMismatch { got, wanted } | Self::GenesisMismatch { got, wanted } => pair(got, wanted),
+            Self::NoBlocks => pair(&0, &"at least 1"),
+        }
+    }
+
     /// A short fixed name of the rule, for metrics and for programs.
     #[must_use]
     pub fn name(&self) -> &'static str {

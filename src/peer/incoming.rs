@@ -45,6 +45,17 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The acceptance rule that a block in the message breaks, if that is why.
+    #[must_use]
+    pub fn rule(&self) -> Option<&RuleError> {
+        match self {
+            Self::Frame(FrameError::Rule { rule, .. }) | Self::Rule(rule) => Some(rule),
+            Self::Text(_) | Self::Frame(FrameError::Form(_) | FrameError::Bounds(_) | FrameError::LastHash { .. }) => {
+                None
+            }
+        }
+    }
+
     /// Whether only a broken or hostile peer can have sent it.
     #[must_use]
     pub fn sender_at_fault(&self) -> bool {

@@ -5,9 +5,9 @@
 //!
 //! Reading order: [`message`] (text frames: the tutorial's, HELLO and PROOF), [`proof`] (closed clusters), [`native`] (binary frames between dolmen
 //! nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x event -> actions),
-//! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] and [`slots`] (who is linked, and how many may be),
-//! [`conduct`] (who misbehaves), [`bucket`], [`pace`], [`answers`] and [`budget`] (how much of our time, wire and memory a
-//! peer gets), [`limits`].
+//! [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] and [`slots`] (who is linked, and how many may
+//! be), [`conduct`] (who misbehaves), [`refused`] (whose blocks were refused, and why), [`bucket`], [`pace`], [`answers`] and
+//! [`budget`] (how much of our time, wire and memory a peer gets), [`limits`].
 
 pub mod limits;
 
@@ -26,6 +26,7 @@ pub mod book;
 pub mod conduct;
 pub mod links;
 pub mod reach;
+pub mod refused;
 pub mod slots;
 
 pub mod answers;

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use super::error::damaged;
 use super::shared::{Shared, View};
 use crate::ledger::block::{BlockView, Height, SharedBlock, Tip};
+use crate::ledger::feed;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::rules;
 use crate::ledger::storage::{Placed, StorageError, SubmissionId};
@@ -246,5 +247,37 @@ impl Snapshot {
     /// Unreadable or damaged storage.
     pub fn placements_of(&self, submission: &SubmissionId) -> Result<Vec<(BlockHash, Placed)>, StorageError> {
         self.shared.placements_of(&self.view, submission)
+    }
+}
+
+impl feed::View for Snapshot {
+    fn tip(&self) -> Tip {
+        Self::tip(self)
+    }
+
+    fn hash_at(&self, height: Height) -> Result<Option<BlockHash>, StorageError> {
+        Self::hash_at(self, height)
+    }
+
+    fn block(&self, hash: &BlockHash) -> Result<Option<(SharedBlock, Option<Height>)>, StorageError> {
+        Self::block(self, hash)
+    }
+
+    fn blocks(&self, from: Height, max_blocks: usize, max_bytes: usize) -> Result<Vec<SharedBlock>, StorageError> {
+        Self::blocks(self, from, max_blocks, max_bytes)
+    }
+
+    fn waiting_of(&self, block: &BlockHash) -> Result<Vec<SubmissionId>, StorageError> {
+        let mut waiting = Vec::new();
+        for placed in self.placed_in(block)? {
+            let mut on_chain = false;
+            for (place, _) in self.placements_of(&placed.submission)? {
+                on_chain |= self.height_of(&place)?.is_some();
+            }
+            if !on_chain {
+                waiting.push(placed.submission);
+            }
+        }
+        Ok(waiting)
     }
 }

@@ -40,6 +40,9 @@ mod outbox;
 /// Nothing acknowledged is lost or doubled, at random.
 mod outbox_prop;
 
+/// The chain told to whoever follows it.
+mod feed;
+
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 fn config(cases: u32) -> ProptestConfig {

@@ -7,10 +7,12 @@ use tracing::{debug, info, warn};
 
 use super::{PeerManager, READ_BYTES};
 use crate::actors::chain::{DropBranch, ImportBlocks, RestoreBlocks, Restored, StageBlocks, SwitchBranch};
+use crate::actors::clock;
 use crate::actors::session::Out;
-use crate::ledger::chain::Origin;
+use crate::ledger::chain::{ImportError, Origin};
 use crate::ledger::keeper::Imported;
 use crate::ledger::outbox::Millis;
+use crate::ledger::rules::RuleError;
 use crate::ledger::{Height, SharedBlock, Tip};
 use crate::peer::chain_text::ChainText;
 use crate::peer::conduct::Offence;
@@ -131,11 +133,28 @@ impl PeerManager {
 
     fn misread(&mut self, id: LinkId, error: ReadError) {
         let reason = error.to_string();
+        if let Some(rule) = error.rule() {
+            self.note_refused(id, None, rule);
+        }
         if error.sender_at_fault() {
             self.offence(id, &Offence::Misread(error), &reason);
         } else {
             let remote = self.links.get(id).map(|link| link.remote);
             info!(link = id, ?remote, reason, "message refused");
+        }
+    }
+
+    /// Remembers for people what was refused, and why.
+    fn note_refused(&mut self, id: LinkId, block: Option<Tip>, rule: &RuleError) {
+        let remote = self.links.get(id).map_or_else(String::new, |link| link.remote.to_string());
+        self.refused.note(clock::unix_time(), &remote, block, rule);
+    }
+
+    fn note_import_error(&mut self, id: LinkId, block: Option<Tip>, error: &ImportError) {
+        match error {
+            ImportError::Rule(rule) => self.note_refused(id, block, rule),
+            // Our own disk's fault, which is reported elsewhere.
+            ImportError::Storage(_) => {}
         }
     }
 
@@ -186,6 +205,7 @@ impl PeerManager {
                 Ok(Imported::Unconnected | Imported::Parked { .. }) => Some(Heard::Fruitless),
                 Err(error) => {
                     info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+                    manager.note_import_error(id, Some(tip), error);
                     Some(Heard::Fruitless)
                 }
             };
@@ -198,8 +218,12 @@ impl PeerManager {
     }
 
     fn stage(&mut self, id: LinkId, ticket: Ticket, message: StageBlocks, ctx: &mut Context<Self>) {
+        let tip = message.blocks.last().map(|block| block.tip());
         ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
+            if let Err(error) = &result {
+                manager.note_import_error(id, tip, error);
+            }
             manager.now();
             let actions = manager.sync.staged(id, ticket, result, &manager.view());
             manager.perform(actions, ctx);
@@ -213,6 +237,7 @@ impl PeerManager {
             manager.now();
             if let Err(error) = &result {
                 info!(link = id, reason = %error, "branch refused");
+                manager.note_import_error(id, None, error);
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);

@@ -42,6 +42,7 @@ use crate::peer::links::{Direction, Link, Links};
 use crate::peer::message::NodeId;
 use crate::peer::pace::Patience;
 use crate::peer::proof::ClusterKey;
+use crate::peer::refused::{Refused, RefusedBlocks};
 use crate::peer::slots::{Full, Slots};
 use crate::peer::sync::progress::{Line, Lines, Progress};
 use crate::peer::sync::{LinkId, Repair, Sync, View};
@@ -108,6 +109,11 @@ pub struct GetSync;
 #[derive(Debug, Message)]
 #[rtype(result = "Repair")]
 pub struct GetRepair;
+
+/// The blocks of peers that were refused last, newest first.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Refused>")]
+pub struct GetRefused;
 
 /// How many native peers have said that their best chain holds this block of ours.
 #[derive(Debug, Message)]
@@ -194,7 +200,7 @@ pub enum Refusal {
 }
 
 /// A row of [`ListPeers`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PeerRow {
     /// The link; `None` for an address without one.
     pub link: Option<LinkId>,
@@ -256,6 +262,7 @@ pub struct PeerManager {
     lines: Lines,
     book: Book,
     conduct: Conduct,
+    refused: RefusedBlocks,
     next_link: LinkId,
     rng: StdRng,
     /// Links whose peer has more to read than may wait, and since when.
@@ -331,6 +338,7 @@ impl PeerManager {
             lines: Lines::default(),
             book,
             conduct: kept.conduct,
+            refused: RefusedBlocks::default(),
             next_link: 1,
             rng,
             lagging: BTreeMap::new(),
@@ -609,6 +617,14 @@ impl Handler<GetRepair> for PeerManager {
 
     fn handle(&mut self, _: GetRepair, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.sync.repair())
+    }
+}
+
+impl Handler<GetRefused> for PeerManager {
+    type Result = Vec<Refused>;
+
+    fn handle(&mut self, _: GetRefused, _: &mut Self::Context) -> Self::Result {
+        self.refused.iter().cloned().collect()
     }
 }
 

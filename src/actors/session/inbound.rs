@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,27 +44,48 @@ pub struct Door {
 
 /// A connection's socket, put aside so that it can be shut from outside.
 #[derive(Clone)]
-struct Socket(Arc<TcpStream>);
+pub struct Socket(Arc<TcpStream>);
 
-/// For `HttpServer::on_connect`: asks whether there is room, and keeps a handle to the connection's socket.
-pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
-    let plain = connection.downcast_ref::<TcpSocket>();
-    let tls = || connection.downcast_ref::<TlsStream<TcpSocket>>().map(|stream| stream.get_ref().0);
-    let Some(stream) = plain.or_else(tls) else { return };
-    // Without a spare file descriptor the link works all the same; only a peer that never reads stays until it goes.
-    let Ok(descriptor) = stream.as_fd().try_clone_to_owned() else { return };
-    let socket = TcpStream::from(descriptor);
+impl Socket {
+    /// Ends the connection, whatever its other end does.
+    pub fn shut(&self) {
+        // A socket that is closed already needs no shutting.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// For `HttpServer::on_connect`: keeps a handle to the connection's socket.
+pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
+    if let Some((socket, _)) = duplicate(connection) {
+        extensions.insert(Socket(Arc::new(socket)));
+    }
+}
+
+/// For the peer server: as [`keep_socket`], and asks whether there is room.
+pub fn admit(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
+    let Some((socket, remote)) = duplicate(connection) else { return };
     notice_silence(&socket);
-    match stream.peer_addr().map(|remote| Admission::ask(shared, remote.ip())) {
-        Ok(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
-        Ok(Err(reason)) => {
-            debug!(remote = ?stream.peer_addr().ok(), %reason, "connection refused");
-            // It may be closed already, and so may one whose other end is not known any more.
+    match remote.map(|remote| Admission::ask(shared, remote.ip())) {
+        Some(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
+        Some(Err(reason)) => {
+            debug!(?remote, %reason, "connection refused");
+            // It may be closed already.
             let _ = socket.shutdown(Shutdown::Both);
         }
-        Err(_) => {}
+        // One whose other end is not known any more is closed already.
+        None => {}
     }
     extensions.insert(Socket(Arc::new(socket)));
+}
+
+/// A second handle to a connection's socket, and its other end. Without a spare file descriptor there is none, and the
+/// connection works all the same; only who never reads stays until it goes.
+fn duplicate(connection: &dyn Any) -> Option<(TcpStream, Option<SocketAddr>)> {
+    let plain = connection.downcast_ref::<TcpSocket>();
+    let tls = || connection.downcast_ref::<TlsStream<TcpSocket>>().map(|stream| stream.get_ref().0);
+    let stream = plain.or_else(tls)?;
+    let descriptor = stream.as_fd().try_clone_to_owned().ok()?;
+    Some((TcpStream::from(descriptor), stream.peer_addr().ok()))
 }
 
 /// The route `/` of the peer server: upgrades to a link.

@@ -30,7 +30,7 @@ use crate::peer::links::Direction;
 use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
 
-pub use inbound::{Door, accept, keep_socket};
+pub use inbound::{Door, Socket, accept, admit, keep_socket};
 pub use outbound::{DialError, dial};
 pub use shared::Shared;
 

@@ -1,0 +1,156 @@
+// Drawings: the Merkle tree of a block, the peers around this node, the branches beside the chain. Each is bounded, whatever
+// there is to draw, and says in words what it leaves out.
+import { grouped, short, svg } from "./dom.js";
+import { t } from "./words.js";
+
+const ALL_LEAVES = 8;            // leaves of a tree that is drawn whole
+
+const canvas = (width, height, label, ...children) =>
+  svg('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': label, class: 'drawing' }, ...children);
+
+const text = (x, y, content, attributes = {}) => svg('text', { x, y, 'text-anchor': 'middle', ...attributes }, content);
+
+const titled = (node, title) => { node.append(svg('title', {}, title)); return node; };
+
+// ---- The Merkle tree.
+
+const NODE = { width: 98, height: 46, gap: 10, rise: 78 };
+
+// The nodes to draw, as { row, at }: all of them, or the way from one leaf to the root with what stands beside it.
+function chosen(rows, leaf) {
+  if (rows[0].length <= ALL_LEAVES) return rows.flatMap((row, level) => row.map((_, at) => ({ level, at, on: false })));
+  const nodes = [];
+  for (let level = 0, at = leaf; level < rows.length; level++, at >>= 1) {
+    nodes.push({ level, at, on: true });
+    const beside = at ^ 1;
+    if (beside < rows[level].length && level < rows.length - 1) nodes.push({ level, at: beside, on: false });
+  }
+  return nodes;
+}
+
+export function merkleTree(rows, body, leaf) {
+  const whole = rows[0].length <= ALL_LEAVES;
+  const nodes = chosen(rows, leaf);
+  const step = NODE.width + NODE.gap;
+  const place = new Map();
+  const key = (level, at) => `${level}/${at}`;
+  if (whole) {
+    rows.forEach((row, level) => row.forEach((_, at) => {
+      const children = [place.get(key(level - 1, 2 * at)), place.get(key(level - 1, 2 * at + 1))].filter(x => x !== undefined);
+      place.set(key(level, at), level === 0 ? at * step + step / 2 : children.reduce((a, b) => a + b, 0) / children.length);
+    }));
+  } else {
+    nodes.forEach(({ level, at }) => place.set(key(level, at), step * (at % 2 === 0 ? 0.5 : 1.5)));
+    place.set(key(rows.length - 1, 0), step);
+  }
+  const width = (whole ? rows[0].length : 2) * step;
+  const below = 40;
+  const height = (rows.length - 1) * NODE.rise + NODE.height + below + 8;
+  const y = level => 4 + (rows.length - 1 - level) * NODE.rise;
+  const lines = nodes.filter(({ level }) => level < rows.length - 1).map(({ level, at }) => {
+    const x = place.get(key(level, at)), up = place.get(key(level + 1, at >> 1));
+    if (up === undefined) return null;
+    const [from, to] = [y(level), y(level + 1) + NODE.height];
+    return svg('path', { d: `M${x} ${from} C${x} ${(from + to) / 2} ${up} ${(from + to) / 2} ${up} ${to}`, class: 'branch' });
+  });
+  const boxes = nodes.map(({ level, at, on }) => {
+    const x = place.get(key(level, at)), root = level === rows.length - 1;
+    const hash = rows[level][at];
+    const box = svg('g', { class: root ? 'node root' : on ? 'node on' : 'node' },
+      svg('rect', { x: x - NODE.width / 2, y: y(level), width: NODE.width, height: NODE.height, rx: 8 }),
+      text(x, y(level) + 19, root ? t('root') : level === 0 ? t('leaf', { n: at }) : `${level}.${at}`, { class: 'small' }),
+      text(x, y(level) + 35, `${hash.slice(0, 5)}…${hash.slice(-4)}`, { class: 'mono' }));
+    return titled(box, hash);
+  });
+  const leaves = nodes.filter(({ level }) => level === 0).map(({ at }) => {
+    const entry = body[at].replace(/\p{C}/gu, '·');
+    return text(place.get(key(0, at)), y(0) + NODE.height + 22, entry.length > 12 ? `${entry.slice(0, 11)}…` : entry, { class: 'small' });
+  });
+  const drawing = canvas(width, height, t('tree-label', { leaves: rows[0].length, levels: rows.length }), ...lines, ...boxes, ...leaves);
+  drawing.classList.add('fits');
+  // Below this it would be too small to read, and is moved along instead.
+  drawing.style.minWidth = `${Math.min(width, 560)}px`;
+  return drawing;
+}
+
+// ---- The peers.
+
+const MAX_PEERS = 24;
+
+export function peerGraph(peers, tip) {
+  const shown = peers.slice(0, MAX_PEERS);
+  const width = 720, height = shown.length > 8 ? 520 : shown.length > 2 ? 340 : 190, x0 = width / 2, y0 = height / 2;
+  const around = shown.map((peer, at) => {
+    const angle = -Math.PI / 2 + (at + 0.5) * 2 * Math.PI / Math.max(shown.length, 1);
+    const x = x0 + Math.cos(angle) * (width / 2 - 110), y = y0 + Math.sin(angle) * (height / 2 - 52);
+    const [dx, dy] = [x - x0, y - y0], length = Math.hypot(dx, dy) || 1;
+    const edge = (from, r) => [from[0] + dx / length * r, from[1] + dy / length * r];
+    const near = edge([x0, y0], 46), far = edge([x, y], -28);
+    const [from, to] = peer.direction === 'inbound' ? [far, near] : [near, far];
+    const marks = { class: `link ${peer.kind}`, 'marker-end': peer.direction ? 'url(#arrow)' : null };
+    const line = svg('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1], ...marks });
+    const latency = typeof peer.latencyMs === 'number' ? `${peer.latencyMs.toFixed(1)} ms` : '';
+    const middle = [(near[0] + far[0]) / 2, (near[1] + far[1]) / 2];
+    const shape = peer.kind === 'tutorial'
+      ? svg('rect', { x: x - 20, y: y - 20, width: 40, height: 40, rx: 6 })
+      : svg('circle', { cx: x, cy: y, r: 22 });
+    const same = peer.tip && tip && peer.tip.hash === tip.hash;
+    const under = y + 40;
+    return svg('g', { class: `peer ${peer.kind} ${same ? 'same' : ''}` }, line, shape,
+      text(x, y + 5, peer.tip ? grouped(peer.tip.index) : '?', { class: 'small strong' }),
+      text(x, under, peer.address.replace(/^wss?:\/\//, ''), { class: 'small' }),
+      latency ? text(middle[0], middle[1] - 6, latency, { class: 'small halo' }) : null);
+  });
+  const arrow = svg('marker', { id: 'arrow', viewBox: '0 0 10 10', refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: 'auto' },
+    svg('path', { d: 'M0 0L10 5L0 10z' }));
+  const us = svg('g', { class: 'peer us' }, svg('circle', { cx: x0, cy: y0, r: 40 }),
+    text(x0, y0 - 2, t('this-node'), { class: 'small' }), text(x0, y0 + 15, grouped(tip?.index), { class: 'small strong' }));
+  const drawing = canvas(width, height, t('peers-label', { n: peers.length }), svg('defs', {}, arrow), ...around, us);
+  return { drawing, left: peers.length - shown.length };
+}
+
+// ---- The branches.
+
+const MAX_BRANCHES = 12;
+const DOTS = 5;                  // blocks of a branch that are drawn
+
+export function forkTree(branches, best) {
+  const shown = branches.slice(0, MAX_BRANCHES);
+  const forks = [...new Set(shown.map(branch => branch.fork.index))].sort((a, b) => a - b);
+  const left = 70, unit = 42, rise = 58, top = 34;
+  // The trunk is drawn with a gap wherever blocks are left out; a branch stands right of its fork.
+  const longest = Math.min(DOTS, Math.max(1, ...shown.map(branch => branch.length)));
+  const space = (longest + 2) * unit;
+  const x = new Map(forks.map((fork, at) => [fork, left + at * space]));
+  const width = Math.max(720, left + forks.length * space + 120);
+  const y0 = top + shown.length * rise + 10, height = y0 + 60;
+  const end = width - 60;
+  const open = (hash, label, ...children) =>
+    svg('a', { href: `#/${hash}`, 'aria-label': label }, ...children.map(child => titled(child, label)));
+  const trunk = [
+    svg('line', { x1: 20, y1: y0, x2: end, y2: y0, class: 'trunk' }),
+    ...forks.map(fork => {
+      const hash = shown.find(branch => branch.fork.index === fork).fork.hash;
+      return svg('g', {}, open(hash, t('fork-at', { n: grouped(fork) }), svg('circle', { cx: x.get(fork), cy: y0, r: 9, class: 'on-best' })),
+        text(x.get(fork), y0 + 28, grouped(fork), { class: 'small' }));
+    }),
+    open(best.hash, t('tip'), svg('circle', { cx: end, cy: y0, r: 12, class: 'best-tip' })),
+    text(end, y0 + 32, `${t('tip')} ${grouped(best.index)}`, { class: 'small strong' }),
+  ];
+  const arms = shown.map((branch, at) => {
+    const from = x.get(branch.fork.index), y = top + at * rise + 8;
+    const dots = Math.min(DOTS, branch.length);
+    const last = from + unit * (dots + 0.4), kind = branch.parked ? 'parked' : 'kept';
+    const path = svg('path', { d: `M${from} ${y0} C${from} ${y + 20} ${from + 4} ${y} ${from + unit} ${y} L${last} ${y}`, class: `arm ${kind}` });
+    const marks = Array.from({ length: dots }, (_, n) => {
+      const cx = from + unit * (n + 1.4);
+      if (n === dots - 1) return open(branch.tip.hash, `${grouped(branch.tip.index)} ${short(branch.tip.hash)}`,
+        svg('circle', { cx, cy: y, r: 11, class: `orphan ${kind}` }));
+      const gap = n === dots - 2 && branch.length > DOTS;
+      return gap ? text(cx, y - 6, '⋯', { class: 'strong' }) : svg('circle', { cx, cy: y, r: 7, class: `orphan ${kind}` });
+    });
+    const label = `${t(kind)} · ${t('n-blocks', { n: branch.length })} · ${short(branch.tip.hash)}`;
+    return svg('g', {}, path, ...marks, text(last + 16, y + 4, label, { class: 'small', 'text-anchor': 'start' }));
+  });
+  return { drawing: canvas(width + 160, height, t('forks-label', { n: branches.length }), ...arms, ...trunk), left: branches.length - shown.length };
+}
