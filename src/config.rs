@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::peer::address::PeerAddress;
@@ -41,7 +41,7 @@ pub const DEFAULT_P2P_PORT: u16 = 6005;
 pub const DEFAULT_MAX_REORG: u64 = 1000;
 
 /// How log lines look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON otherwise.
@@ -140,7 +140,7 @@ pub enum ConfigError {
 }
 
 /// What one source says; `None` where it says nothing.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Layer {
     /// See [`Config::http`].
@@ -163,18 +163,47 @@ pub struct Layer {
     pub log_format: Option<LogFormat>,
 }
 
+impl Layer {
+    /// What holds where no source says anything, as a source would say it.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let Config { http, p2p, data_dir, peers, allowed_hosts, api_token: _, max_reorg, log, log_format } =
+            Config::default();
+        Self {
+            http: Some(http.to_string()),
+            p2p: Some(p2p.to_string()),
+            data_dir: Some(data_dir),
+            peers: Some(peers.iter().map(ToString::to_string).collect()),
+            allowed_hosts: Some(allowed_hosts),
+            api_token_file: None,
+            max_reorg: Some(max_reorg),
+            log: Some(log),
+            log_format: Some(log_format),
+        }
+    }
+}
+
 /// Where a value came from, and its name there.
-#[derive(Clone, Copy)]
-enum Source {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The command line.
     Flag,
+    /// The environment.
     Environment,
+    /// The configuration file.
     File,
 }
 
 impl Source {
-    fn name(self, key: &str) -> String {
+    /// What a setting is called there, by its key in the file.
+    #[must_use]
+    pub fn name(self, key: &str) -> String {
         match self {
-            Self::Flag => format!("--{}", if key == "peers" { "peer".to_owned() } else { key.replace('_', "-") }),
+            Self::Flag => match key {
+                "peers" => "--peer".to_owned(),
+                "allowed_hosts" => "--allowed-host".to_owned(),
+                _ => format!("--{}", key.replace('_', "-")),
+            },
             Self::Environment => format!("DOLMEN_{}", key.to_uppercase()),
             Self::File => format!("{key} in the configuration file"),
         }

@@ -9,7 +9,7 @@
 //! - [`actors`]: who owns what moves, and who tells whom.
 //! - [`http`]: the routes.
 //! - [`node`]: all wiring; [`devnet`]: several nodes in one process.
-//! - [`cli`], [`client`], [`config`], [`exit`], [`signals`], [`verify`]: the rim.
+//! - [`cli`], [`client`], [`config`], [`exit`], [`signals`]: the rim.
 //!
 //! The layer rule: arrows point down only. `http` and `actors` use `store`, `peer` and `ledger`; `store` and `peer` use
 //! `ledger`; `ledger` knows nothing of the others. `ledger` and `peer` have no sockets, files, clocks, threads, actors or
@@ -30,4 +30,3 @@ pub mod client;
 pub mod config;
 pub mod exit;
 pub mod signals;
-pub mod verify;
