@@ -10,6 +10,7 @@ use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
@@ -22,6 +23,7 @@ use crate::http;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
+use crate::metrics::Metrics;
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_INBOUND};
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
 
@@ -91,11 +93,14 @@ impl Node {
         let http_address = local(&http_listener, config.http);
         let p2p_address = local(&p2p_listener, config.p2p);
 
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::register(&mut registry, http::route_names().iter().map(|route| route.path)));
         let keeper = open(config).await?;
         let reader = keeper.storage().reader();
         let tip = keeper.tip();
         let chain_arbiter = Arbiter::new();
-        let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper));
+        let counted = metrics.clone();
+        let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper, counted));
         let peers_arbiter = Arbiter::new();
         let parts = peers::Parts {
             chain: chain.clone(),
@@ -104,11 +109,19 @@ impl Node {
             port: p2p_address.port(),
             book_file: config.data_dir.join(BOOK_FILE),
             peers: config.peers.clone(),
+            metrics: metrics.clone(),
         };
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
         chain.do_send(chain::Subscribe(manager.clone().recipient()));
 
-        let app = http::App { chain: chain.clone(), peers: manager.clone(), reader: reader.clone(), stopwatch };
+        let app = http::App {
+            chain: chain.clone(),
+            peers: manager.clone(),
+            reader: reader.clone(),
+            stopwatch,
+            metrics: metrics.clone(),
+            registry: Arc::new(registry),
+        };
         let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
@@ -116,7 +129,7 @@ impl Node {
         }
         let http_server =
             serve_http(http_listener, app, guard).map_err(|error| StartError::System(error.to_string()))?;
-        let door = Door { manager: manager.clone(), stopwatch };
+        let door = Door { manager: manager.clone(), stopwatch, metrics };
         let p2p_server = serve_peers(p2p_listener, door).map_err(|error| StartError::System(error.to_string()))?;
         let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
         actix_web::rt::spawn(http_server);
@@ -228,6 +241,7 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard) -> io::Result
             .app_data(web::Data::new(guard.clone()))
             .configure(http::routes)
             .wrap(from_fn(http::guard::guard))
+            .wrap(from_fn(http::metrics::observe))
     })
     .workers(HTTP_WORKERS)
     .shutdown_timeout(GRACE_SECONDS)

@@ -22,6 +22,7 @@
 
 pub mod chain;
 pub mod clock;
+pub mod flood;
 pub mod peers;
 pub mod replication;
 pub mod session;

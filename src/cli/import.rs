@@ -78,7 +78,7 @@ impl ImportArgs {
             Some(file) => {
                 let length = file.metadata().map(|data| data.len()).ok();
                 let bar = progress::bar("verifying", Unit::Bytes, length, false);
-                let verified = verify(&mut keeper, out, &bar, None, |piece| feed(&file, piece));
+                let verified = verify(&keeper, out, &bar, None, |piece| feed(&file, piece));
                 verified.and_then(|verified| self.adopt(&mut keeper, verified, file))
             }
             None => {

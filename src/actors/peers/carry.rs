@@ -3,12 +3,14 @@
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
 use bytes::Bytes;
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::{PeerManager, READ_BYTES};
 use crate::actors::chain::{DropBranch, ImportBlocks, StageBlocks, SwitchBranch};
 use crate::actors::session::Out;
 use crate::ledger::chain::Origin;
+use crate::ledger::keeper::Imported;
 use crate::ledger::{Height, Tip};
 use crate::peer::book::Source;
 use crate::peer::chain_text::ChainText;
@@ -19,7 +21,7 @@ use crate::peer::limits::{
 };
 use crate::peer::links::Direction;
 use crate::peer::message;
-use crate::peer::native::{self, Blocks, Frame};
+use crate::peer::native::{self, Blocks, Frame, FrameError};
 use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket};
 use crate::store::Snapshot;
 
@@ -74,12 +76,15 @@ impl PeerManager {
     }
 
     fn misread(&mut self, id: LinkId, error: ReadError) {
+        if let ReadError::Rule(rule) | ReadError::Frame(FrameError::Rule { rule, .. }) = &error {
+            self.parts.metrics.refused(rule.name());
+        }
         let reason = error.to_string();
         if error.sender_at_fault() {
             self.offence(id, &Offence::Misread(error), &reason);
-        } else {
+        } else if self.logs("message refused") {
             let remote = self.links.get(id).map(|link| link.remote);
-            info!(link = id, ?remote, reason, "message refused");
+            info!(link = id, from = remote.map(display), reason, "message refused");
         }
     }
 
@@ -112,8 +117,15 @@ impl PeerManager {
         let remote = self.links.get(id).map(|link| link.remote);
         ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
-            if let Err(error) = &result {
-                info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+            match &result {
+                Ok(Imported::Changed(update)) if manager.logs("block accepted") => {
+                    let blocks = update.new.height.0 - update.fork.height.0;
+                    info!(index = update.new.height.0, hash = %update.new.hash, blocks, from = remote.map(display), "block accepted");
+                }
+                Err(error) if manager.logs("blocks refused") => {
+                    info!(link = id, from = remote.map(display), block = %tip, reason = %error, "blocks refused");
+                }
+                Ok(_) | Err(_) => {}
             }
             manager.now();
             let actions = manager.sync.imported(id, tip, result.as_ref(), &manager.view());
@@ -135,8 +147,16 @@ impl PeerManager {
         ctx.spawn(wrap_future::<_, Self>(switch).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
             manager.now();
-            if let Err(error) = &result {
-                info!(link = id, reason = %error, "branch refused");
+            let from = manager.links.get(id).map(|link| display(link.remote));
+            match &result {
+                Ok(Imported::Changed(update)) => {
+                    let blocks = update.new.height.0 - update.fork.height.0;
+                    info!(index = update.new.height.0, hash = %update.new.hash, blocks, from, "branch accepted");
+                }
+                Err(error) if manager.logs("branch refused") => {
+                    info!(link = id, from, reason = %error, "branch refused");
+                }
+                Ok(_) | Err(_) => {}
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);

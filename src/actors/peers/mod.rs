@@ -21,15 +21,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::chain::ChainActor;
 use super::clock::{self, Stopwatch};
+use super::flood::Flood;
 use super::session::{self, Handle};
 use crate::ledger::chain::Origin;
 use crate::ledger::keeper::Update;
 use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, Tip};
+use crate::metrics::Metrics;
 use crate::peer::address::PeerAddress;
 use crate::peer::book::{Book, Source};
 use crate::peer::conduct::Conduct;
@@ -225,6 +227,8 @@ pub struct Parts {
     pub book_file: PathBuf,
     /// Peers that the operator named.
     pub peers: Vec<PeerAddress>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The links of a node.
@@ -245,6 +249,8 @@ pub struct PeerManager {
     chain_wanted: VecDeque<LinkId>,
     /// Tutorial peers for which our whole chain is being put together.
     chain_making: BTreeSet<LinkId>,
+    /// Lines of the log that strangers can cause.
+    flood: Flood,
     stopping: bool,
 }
 
@@ -301,6 +307,7 @@ impl PeerManager {
             waiting: Vec::new(),
             chain_wanted: VecDeque::new(),
             chain_making: BTreeSet::new(),
+            flood: Flood::default(),
             stopping: false,
         }
     }
@@ -309,6 +316,11 @@ impl PeerManager {
         let now = self.parts.stopwatch.millis();
         self.sync.set_now(now);
         now
+    }
+
+    /// Whether a line that strangers can cause is to be written.
+    fn logs(&mut self, line: &'static str) -> bool {
+        self.flood.admits(line, self.parts.stopwatch.millis())
     }
 
     fn view(&self) -> Ours {
@@ -325,7 +337,7 @@ impl PeerManager {
         let links = &self.links;
         for address in self.book.due(now, links.len(), |node| links.has_node(node)) {
             debug!(peer = %address, "dialling");
-            let dial = session::dial(address.clone(), ctx.address(), self.parts.stopwatch);
+            let dial = session::dial(address.clone(), ctx.address(), self.parts.stopwatch, self.parts.metrics.clone());
             ctx.spawn(wrap_future::<_, Self>(dial).map(move |result, manager, _| {
                 if let Err(reason) = result {
                     debug!(peer = %address, reason, "dial failed");
@@ -369,6 +381,9 @@ impl PeerManager {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         self.judge_lines(now);
+        for (line, more) in self.flood.missed(now) {
+            info!(line, more, "… and more of these lines");
+        }
         self.answer_waiting(false);
         let actions = self.sync.tick(now, &self.view());
         self.perform(actions, ctx);

@@ -21,6 +21,7 @@ use futures_util::{Stream, StreamExt};
 use super::{Core, Deliver, Line, Out, Session, continuation, end, register, take};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::PeerManager;
+use crate::metrics::Metrics;
 use crate::peer::assembly::{Guard, Piece};
 use crate::peer::limits::{MAX_CHAIN_MESSAGE, SESSION_QUEUE};
 use crate::peer::links::Direction;
@@ -32,6 +33,8 @@ pub struct Door {
     pub manager: Addr<PeerManager>,
     /// The node's clock.
     pub stopwatch: Stopwatch,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A connection's socket, put aside so that it can be shut from outside.
@@ -63,7 +66,7 @@ pub async fn accept(
         return Ok(HttpResponse::BadRequest().body("no peer address\n"));
     };
     let socket = request.conn_data::<Socket>().map(|socket| socket.0.clone());
-    let core = Core::new(door.manager.clone(), door.stopwatch, remote);
+    let core = Core::new(door.manager.clone(), door.stopwatch, door.metrics.clone(), remote);
     let payload = guarded(payload, core.line.clone());
     // The guard judges what a frame announces; the codec's own limit is only the highest there is.
     ws::WsResponseBuilder::new(Inbound { core, socket }, &request, payload)

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::clock::{self, Stopwatch};
 use super::peers::{PeerManager, Received, Register, Unregister};
+use crate::metrics::Metrics;
 use crate::peer::assembly::{Assembler, AssemblyError, Limits, Message, Piece};
 use crate::peer::incoming::{self, Incoming, ReadError};
 use crate::peer::limits::{MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES};
@@ -78,12 +79,14 @@ pub struct Line {
     messages: AtomicUsize,
     /// Bytes that wait to be sent.
     bytes: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 impl Line {
-    fn new(stopwatch: Stopwatch) -> Arc<Self> {
+    fn new(stopwatch: Stopwatch, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             stopwatch,
+            metrics,
             heard: AtomicU64::new(stopwatch.millis()),
             begun: AtomicU64::new(0),
             limit: AtomicUsize::new(MAX_UNASKED_MESSAGE),
@@ -192,6 +195,11 @@ impl Handle {
         if !self.line.queue(length) {
             return false;
         }
+        match &out {
+            Out::Text(text) => self.line.metrics.sent.text(text),
+            Out::Binary(frame) => self.line.metrics.sent.frame(frame),
+            Out::Ping | Out::Close(_) | Out::Abort => {}
+        }
         let sent = self.to.try_send(Deliver(out)).is_ok();
         if !sent {
             self.line.unqueue(length);
@@ -244,8 +252,15 @@ enum Step {
 }
 
 impl Core {
-    fn new(manager: Addr<PeerManager>, stopwatch: Stopwatch, remote: SocketAddr) -> Self {
-        Self { manager, line: Line::new(stopwatch), link: None, remote, assembler: Assembler::default(), known: false }
+    fn new(manager: Addr<PeerManager>, stopwatch: Stopwatch, metrics: Arc<Metrics>, remote: SocketAddr) -> Self {
+        Self {
+            manager,
+            line: Line::new(stopwatch, metrics),
+            link: None,
+            remote,
+            assembler: Assembler::default(),
+            known: false,
+        }
     }
 
     fn register(&self, direction: Direction, to: Recipient<Deliver>, socket: Option<Arc<TcpStream>>) -> Register {
@@ -260,9 +275,16 @@ impl Core {
             Ok(None) => Step::Nothing,
             Ok(Some(message)) => {
                 self.known = true;
+                let received = &self.line.metrics.received;
                 let length = match &message {
-                    Message::Text(text) => text.len(),
-                    Message::Binary(bytes) => bytes.len(),
+                    Message::Text(text) => {
+                        received.text(text.as_bytes());
+                        text.len()
+                    }
+                    Message::Binary(bytes) => {
+                        received.frame(bytes);
+                        bytes.len()
+                    }
                 };
                 if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
             }

@@ -4,7 +4,6 @@
 //! the count only when they are written.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -21,6 +20,7 @@ use tokio::sync::mpsc;
 use super::{Core, Deliver, Line, Out, Session, continuation, end, register, take};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::PeerManager;
+use crate::metrics::Metrics;
 use crate::peer::address::PeerAddress;
 use crate::peer::assembly::{Piece, allow, announced};
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_CHAIN_MESSAGE};
@@ -34,7 +34,12 @@ const GOODBYE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why there is no link, for the log.
-pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: Stopwatch) -> Result<(), String> {
+pub async fn dial(
+    address: PeerAddress,
+    manager: Addr<PeerManager>,
+    stopwatch: Stopwatch,
+    metrics: Arc<Metrics>,
+) -> Result<(), String> {
     let connect = async {
         let target = (address.host().trim_start_matches('[').trim_end_matches(']'), address.port());
         let client = awc::Client::builder().disable_redirects().timeout(HANDSHAKE_TIMEOUT).finish();
@@ -55,28 +60,27 @@ pub async fn dial(address: PeerAddress, manager: Addr<PeerManager>, stopwatch: S
     };
     let (remote, framed) =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| "no answer in time".to_owned())??;
-    start(address, remote, framed, manager, stopwatch);
+    Outbound::create(|ctx| {
+        let core = Core::new(manager, stopwatch, metrics, remote);
+        start(core, address, framed, ctx)
+    });
     Ok(())
 }
 
 fn start(
+    core: Core,
     address: PeerAddress,
-    remote: SocketAddr,
     framed: Framed<BoxedSocket, Codec>,
-    manager: Addr<PeerManager>,
-    stopwatch: Stopwatch,
-) {
-    Outbound::create(|ctx| {
-        let core = Core::new(manager, stopwatch, remote);
-        let line = core.line.clone();
-        let (sink, stream) = framed.into_map_codec(|codec| Guarded { codec, line: line.clone(), known: false }).split();
-        ctx.add_stream(stream);
-        let (queue, waiting) = mpsc::unbounded_channel();
-        ctx.spawn(wrap_future::<_, Outbound>(write(sink, waiting, line)).map(|(), session: &mut Outbound, ctx| {
-            end(session, "the connection cannot be written to", ctx);
-        }));
-        Outbound { core, address, queue }
-    });
+    ctx: &mut Context<Outbound>,
+) -> Outbound {
+    let line = core.line.clone();
+    let (sink, stream) = framed.into_map_codec(|codec| Guarded { codec, line: line.clone(), known: false }).split();
+    ctx.add_stream(stream);
+    let (queue, waiting) = mpsc::unbounded_channel();
+    ctx.spawn(wrap_future::<_, Outbound>(write(sink, waiting, line)).map(|(), session: &mut Outbound, ctx| {
+        end(session, "the connection cannot be written to", ctx);
+    }));
+    Outbound { core, address, queue }
 }
 
 /// Writes what waits, until the link ends.
