@@ -4,7 +4,7 @@
 //! is played first from then on.
 
 use bytes::Bytes;
-use dolmen::ledger::block::{Block, Header, Height, SharedBlock, Tip, UnixTime, Version};
+use dolmen::ledger::block::{Block, BlockView, Header, Height, SharedBlock, Tip, UnixTime, Version};
 use dolmen::ledger::limits::{MAX_BODY_ENTRIES, MAX_ENTRY_BYTES, MAX_SAFE_INTEGER, MAX_SECONDS_AHEAD};
 use dolmen::ledger::rules::{RuleError, check_alone};
 use dolmen::ledger::{BlockHash, MerkleRoot, genesis, json, merkle};
@@ -12,7 +12,7 @@ use dolmen::peer::assembly::Message;
 use dolmen::peer::incoming::{Incoming, ReadError, read};
 use dolmen::peer::limits::{MAX_ADDRESSES, MAX_BATCH_BLOCKS, MAX_LOCATOR, MAX_NATIVE_FRAME};
 use dolmen::peer::message::{self, Hello, MessageError, NodeId, Nonce};
-use dolmen::peer::native::{Blocks, Frame, FrameError, decode, encode};
+use dolmen::peer::native::{BatchEncoder, Blocks, Frame, FrameError, decode, encode};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -93,6 +93,14 @@ proptest! {
     }
 
     #[test]
+    fn a_batch_of_blocks_that_are_only_looked_at_is_the_same_frame(run in blocks()) {
+        let mut batch = BatchEncoder::after(run.after);
+        run.blocks.iter().for_each(|block| batch.push(block.hash(), &BlockView::from(block.block())));
+        let tip = run.tip();
+        prop_assert_eq!(batch.finish(), Some((encode(&Frame::Batch(run)), tip)));
+    }
+
+    #[test]
     fn a_frame_that_was_cut_or_goes_on_is_none(frame in frame(), more in vec(any::<u8>(), 1..9)) {
         let bytes = encode(&frame);
         for end in 0..bytes.len() {
@@ -137,6 +145,11 @@ proptest! {
 }
 
 // ---- Limits and errors, by hand.
+
+#[test]
+fn a_batch_without_blocks_is_none() {
+    assert_eq!(BatchEncoder::after(genesis::tip()).finish(), None);
+}
 
 /// A number as postcard writes it.
 fn number(mut number: u64) -> Vec<u8> {

@@ -103,9 +103,12 @@ impl Header {
         let mut text = [0u8; MAX_VERSION_CHARS + 16 + DIGEST_CHARS + 16 + DIGEST_CHARS];
         let room = text.len();
         let mut rest = &mut text[..];
-        let written = write!(rest, "{}{}", self.version.as_str(), self.index)
+        let mut number = itoa::Buffer::new();
+        let written = rest
+            .write_all(self.version.as_str().as_bytes())
+            .and_then(|()| rest.write_all(number.format(self.index.0).as_bytes()))
             .and_then(|()| rest.write_all(self.previous_hash.to_hex().as_bytes()))
-            .and_then(|()| write!(rest, "{}", self.time))
+            .and_then(|()| rest.write_all(number.format(self.time.0).as_bytes()))
             .and_then(|()| rest.write_all(self.merkle_root.to_hex().as_bytes()));
         let used = room - rest.len();
         match written {
@@ -160,6 +163,22 @@ impl Block {
     #[must_use]
     pub fn compact_bytes(&self) -> usize {
         self.body_bytes() + 3 * self.body.len() + 128
+    }
+}
+
+/// A block whose entries stand in memory that belongs to somebody else: what readers of many blocks are shown, so that
+/// nothing is copied only to be written elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockView<'a> {
+    /// What is hashed.
+    pub header: Header,
+    /// The entries, in order.
+    pub body: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Block> for BlockView<'a> {
+    fn from(block: &'a Block) -> Self {
+        Self { header: block.header.clone(), body: block.body.iter().map(String::as_str).collect() }
     }
 }
 

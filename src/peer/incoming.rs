@@ -75,9 +75,6 @@ pub fn read(message: Message, now: UnixTime) -> Result<Incoming, ReadError> {
 }
 
 fn blocks(array: &str, now: UnixTime) -> Result<Vec<SharedBlock>, RuleError> {
-    let blocks = json::parse_blocks(array)?;
-    if blocks.is_empty() {
-        return Err(RuleError::NoBlocks);
-    }
-    blocks.into_iter().map(|block| rules::check_alone(block, now).map(SharedBlock::new)).collect()
+    let blocks = json::parse_blocks_with(array, |block| rules::check_alone(block, now).map(SharedBlock::new))?;
+    if blocks.is_empty() { Err(RuleError::NoBlocks) } else { Ok(blocks) }
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::limits::{MAX_ADDRESSES, MAX_BATCH_BLOCKS, MAX_LOCATOR, MAX_NATIVE_FRAME};
-use crate::ledger::block::{Block, Header, SharedBlock, Tip, UnixTime, Version, is_safe_integer};
+use crate::ledger::block::{Block, BlockView, Header, SharedBlock, Tip, UnixTime, Version, is_safe_integer};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::rules::{self, RuleError};
 use crate::ledger::{Height, merkle};
@@ -197,6 +197,57 @@ fn wire_blocks(run: &Blocks) -> WireBlocks<'_> {
         }
     });
     WireBlocks { after: run.after, last: run.tip().hash, blocks: blocks.collect() }
+}
+
+/// Puts a [`Frame::Batch`] together from blocks that are only looked at: the same bytes as [`encode`] makes.
+#[derive(Debug)]
+pub struct BatchEncoder {
+    after: Tip,
+    tip: Tip,
+    count: usize,
+    blocks: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct WireBlockView<'a> {
+    version: Option<&'a str>,
+    time: u64,
+    body: &'a [&'a str],
+}
+
+impl BatchEncoder {
+    /// A batch of blocks above a parent.
+    #[must_use]
+    pub fn after(parent: Tip) -> Self {
+        Self { after: parent, tip: parent, count: 0, blocks: Vec::new() }
+    }
+
+    /// Adds the next block, which has this hash.
+    pub fn push(&mut self, hash: BlockHash, block: &BlockView<'_>) {
+        let version = block.header.version.as_str();
+        let version = (version != Version::MINED).then_some(version);
+        let wire = WireBlockView { version, time: block.header.time.0, body: &block.body };
+        // Writing plain data into a vector cannot fail.
+        self.blocks = postcard::to_extend(&wire, std::mem::take(&mut self.blocks)).unwrap_or_default();
+        self.tip = Tip { height: block.header.index, hash };
+        self.count += 1;
+    }
+
+    /// The frame, and the last block's tip; `None` without a block.
+    #[must_use]
+    pub fn finish(self) -> Option<(Vec<u8>, Tip)> {
+        if self.count == 0 {
+            return None;
+        }
+        let empty = WireBlocks { after: self.after, last: self.tip.hash, blocks: Vec::new() };
+        // Writing plain data into a vector cannot fail.
+        let mut frame = postcard::to_stdvec(&Wire::Batch(empty)).unwrap_or_default();
+        // The frame ends in the number of its blocks, none, which takes one byte.
+        frame.pop();
+        frame = postcard::to_extend(&self.count, frame).unwrap_or_default();
+        frame.extend_from_slice(&self.blocks);
+        Some((frame, self.tip))
+    }
 }
 
 /// Reads a frame and judges its blocks, each alone and with the one before.

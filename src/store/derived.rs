@@ -13,13 +13,13 @@ use super::error::from_disk;
 use super::log::LogEnd;
 use super::positions::{Entry, Place, damaged_entry};
 use super::shared::{self, Departure, Epoch, Shared, View, key_of, key_of_submission};
-use super::table::{Pair, Table};
+use super::table::{Pair, SPILL, Table};
 use crate::ledger::block::{Height, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{SideBlock, StorageError, SubmissionId};
 
-/// Entries that enter at once.
-const CHUNK: usize = 16 * 1024;
+/// Entries that enter at once: so many that what finds them by hash is worth a run of its own.
+const CHUNK: usize = SPILL;
 
 /// The blocks that enter the best chain from elsewhere than the group itself, lowest first.
 pub(super) type Entering<'e> = &'e mut dyn Iterator<Item = Result<Entry, StorageError>>;
@@ -100,7 +100,8 @@ impl Derived {
     fn outline_sides(&self, turn: &mut Turn) -> Result<(), StorageError> {
         let Turn { base, left, sides, own, .. } = turn;
         let mut parent = *base;
-        let read = self.shared.each_record(left, &mut |place, found| {
+        let read = self.shared.each_record(left, &mut |entry, found| {
+            let place = entry.place;
             let outline = found.and_then(|(kind, payload)| shared::outline(kind, payload));
             let Some((outline, placed)) = outline else { return Err(super::error::damaged("a block is lost")) };
             if outline.parent != parent.hash || outline.height != parent.height.next() {
@@ -213,8 +214,14 @@ impl Derived {
             tracing::warn!("places of blocks stay in memory for now: {error}");
         }
         let known = entries.iter().zip(from.0..).filter(|(entry, _)| entry.hash != BlockHash::ZERO);
-        shared.tables.insert(Table::Heights, known.map(|(entry, height)| (key_of(&entry.hash), height)));
-        if let Err(error) = shared.tables.spill(Table::Heights) {
+        let pairs = known.map(|(entry, height)| (key_of(&entry.hash), height));
+        let spilled = if entries.len() == CHUNK {
+            shared.tables.insert_run(Table::Heights, pairs.collect())
+        } else {
+            shared.tables.insert(Table::Heights, pairs);
+            shared.tables.spill(Table::Heights)
+        };
+        if let Err(error) = spilled {
             tracing::warn!("hashes of blocks stay in memory for now: {error}");
         }
     }

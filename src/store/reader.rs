@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::damaged;
 use super::shared::{Shared, View};
-use crate::ledger::block::{Height, SharedBlock, Tip};
+use crate::ledger::block::{BlockView, Height, SharedBlock, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::rules;
 use crate::ledger::storage::{Placed, StorageError, SubmissionId};
@@ -115,6 +115,21 @@ impl Snapshot {
     /// Unreadable or damaged storage.
     pub fn blocks(&self, from: Height, max_blocks: usize, max_bytes: usize) -> Result<Vec<SharedBlock>, StorageError> {
         self.shared.blocks(&self.view, from, max_blocks, max_bytes)
+    }
+
+    /// As [`blocks`](Self::blocks), but the blocks are only shown, with their hashes: nothing is copied, and nothing is hashed.
+    /// Checksums, heights and parents are checked. For whoever passes the blocks on to somebody who judges them.
+    ///
+    /// # Errors
+    /// Unreadable or damaged storage; some blocks may have been shown by then.
+    pub fn views(
+        &self,
+        from: Height,
+        max_blocks: usize,
+        max_bytes: usize,
+        show: &mut dyn FnMut(BlockHash, BlockView<'_>),
+    ) -> Result<(), StorageError> {
+        self.shared.views(&self.view, from, max_blocks, max_bytes, show)
     }
 
     /// Hashes in sequence, at most `count`; empty above the tip.

@@ -29,7 +29,7 @@
 //! are varints. A block's own hash is not written: it follows from the header.
 
 use super::codec::{Input, put_len, put_varint};
-use crate::ledger::block::{Block, CheckedBlock, Header, Height, Tip, UnixTime, Version};
+use crate::ledger::block::{Block, BlockView, CheckedBlock, Header, Height, Tip, UnixTime, Version};
 use crate::ledger::hash::{BlockHash, DIGEST_BYTES, MerkleRoot};
 use crate::ledger::limits::{MAX_SAFE_INTEGER, MAX_VERSION_CHARS};
 use crate::ledger::storage::{Placed, SubmissionId};
@@ -236,6 +236,22 @@ pub(super) fn read_block(payload: &[u8]) -> Option<Block> {
     whole(payload, block)
 }
 
+/// The block of a record of either kind, its texts where they stand.
+pub(super) fn read_view(kind: Kind, payload: &[u8]) -> Option<BlockView<'_>> {
+    whole(payload, |input| {
+        if kind == Kind::OwnBlock {
+            skip_placed_list(input)?;
+        }
+        let header = header(input)?;
+        let count = input.count(1)?;
+        let mut body = Vec::with_capacity(count);
+        for _ in 0..count {
+            body.push(text(input)?);
+        }
+        Some(BlockView { header, body })
+    })
+}
+
 /// The block of a record of kind own block, its hash, and what is placed in it.
 pub(super) fn read_own_block(payload: &[u8]) -> Option<(Block, BlockHash, Vec<Placed>)> {
     whole(payload, |input| {
@@ -283,7 +299,7 @@ pub(super) fn read_outbox(payload: &[u8]) -> Option<Outbox> {
 }
 
 /// Reads a payload to its very end.
-fn whole<T>(payload: &[u8], read: impl FnOnce(&mut Input<'_>) -> Option<T>) -> Option<T> {
+fn whole<'a, T>(payload: &'a [u8], read: impl FnOnce(&mut Input<'a>) -> Option<T>) -> Option<T> {
     let mut input = Input::new(payload);
     let value = read(&mut input)?;
     input.is_empty().then_some(value)
@@ -351,6 +367,13 @@ impl RawPlaced {
     }
 }
 
+fn skip_placed_list(input: &mut Input<'_>) -> Option<()> {
+    for _ in 0..input.count(PLACED_MIN)? {
+        raw_placed(input)?;
+    }
+    Some(())
+}
+
 fn raw_placed_list(input: &mut Input<'_>) -> Option<Vec<RawPlaced>> {
     let count = input.count(PLACED_MIN)?;
     let mut list = Vec::with_capacity(count);
@@ -412,9 +435,11 @@ mod tests {
             assert!(payload.len() >= BLOCK_MIN);
             assert_eq!(read_block(&payload).as_ref(), Some(block.block()));
             assert_eq!(read_outline(Kind::Block, &payload), Some((Outline::of(&block), vec![])));
+            assert_eq!(read_view(Kind::Block, &payload), Some(BlockView::from(block.block())));
             for cut in 0..payload.len() {
                 assert_eq!(read_block(&payload[..cut]), None, "cut at {cut}");
                 assert_eq!(read_outline(Kind::Block, &payload[..cut]), None, "cut at {cut}");
+                assert_eq!(read_view(Kind::Block, &payload[..cut]), None, "cut at {cut}");
             }
             payload.push(0);
             assert_eq!(read_block(&payload), None, "one byte too many");
@@ -442,6 +467,7 @@ mod tests {
         put_own_block(&mut payload, &block, &placed);
         assert_eq!(read_own_block(&payload), Some((block.block().clone(), block.hash(), placed.clone())));
         assert_eq!(read_outline(Kind::OwnBlock, &payload), Some((Outline::of(&block), placed)));
+        assert_eq!(read_view(Kind::OwnBlock, &payload), Some(BlockView::from(block.block())));
         for cut in 0..payload.len() {
             assert_eq!(read_own_block(&payload[..cut]), None, "cut at {cut}");
         }

@@ -19,7 +19,7 @@ use super::positions::{Entry, Place, Positions, damaged_entry};
 use super::record::{self, Kind, Outline};
 use super::segment::{RECORD_HEADER, Record, Segment, Segments, file_name};
 use super::table::{Table, Tables};
-use crate::ledger::block::{Block, CheckedBlock, Height, SharedBlock, Tip};
+use crate::ledger::block::{Block, BlockView, CheckedBlock, Height, SharedBlock, Tip};
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{KeyDigest, Placed, StorageError, SubmissionId};
@@ -39,8 +39,8 @@ const MAX_GAP: u64 = 4096;
 /// The file whose presence says that the derived state has to be made again.
 pub(super) const REBUILD: &str = "REBUILD";
 
-/// Takes a record with its place; `None` where there is none.
-pub(super) type TakeRecord<'t> = &'t mut dyn FnMut(Place, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
+/// Takes the record that an entry leads to; `None` where there is none.
+pub(super) type TakeRecord<'t> = &'t mut dyn FnMut(Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
 
 /// What left the best chain in one step.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl Shared {
         if hash == entry.hash && block.header.index == height {
             Ok(Arc::new(CheckedBlock::trusted(block, hash)))
         } else {
-            self.derived(Err(damaged(format!("heights: block {height} is not where its entry says"))))
+            self.derived(Err(misplaced(height)))
         }
     }
 
@@ -262,7 +262,7 @@ impl Shared {
     }
 
     /// Blocks of a view's chain from a height on: at most `max_blocks`, and no more bytes of records than `max_bytes`, but
-    /// one block if there is one.
+    /// one block if there is one. Each with its hash computed anew.
     pub(super) fn blocks(
         &self,
         view: &View,
@@ -271,10 +271,65 @@ impl Shared {
         max_bytes: usize,
     ) -> Result<Vec<SharedBlock>, StorageError> {
         let mut blocks = Vec::new();
-        let mut bytes = 0;
+        self.run(view, from, max_blocks, max_bytes, &mut |height, entry, found| {
+            blocks.push(match found {
+                None => genesis::block(),
+                Some((kind, payload)) => {
+                    let block = decode(kind, payload).ok_or_else(|| not_a_block(entry.place))?;
+                    self.fits(block, entry, height)?
+                }
+            });
+            Ok(())
+        })?;
+        Ok(blocks)
+    }
+
+    /// As [`blocks`](Self::blocks), but the blocks are only shown, with their hashes, and nothing is hashed: a record and its
+    /// entry each have a checksum that is bound to their place, and each block names the hash before it as its parent. That
+    /// is enough to copy them on; whoever builds on a block takes [`blocks`](Self::blocks).
+    pub(super) fn views(
+        &self,
+        view: &View,
+        from: Height,
+        max_blocks: usize,
+        max_bytes: usize,
+        show: &mut dyn FnMut(BlockHash, BlockView<'_>),
+    ) -> Result<(), StorageError> {
+        let mut parent = match from.0.checked_sub(1) {
+            Some(below) => self.entry(view, Height(below))?.map_or(BlockHash::ZERO, |entry| entry.hash),
+            None => BlockHash::ZERO,
+        };
+        self.run(view, from, max_blocks, max_bytes, &mut |height, entry, found| {
+            match found {
+                None => show(entry.hash, BlockView::from(genesis::block().block())),
+                Some((kind, payload)) => {
+                    let block = record::read_view(kind, payload).ok_or_else(|| not_a_block(entry.place))?;
+                    // Damage can have taken the hash below.
+                    let follows = parent == BlockHash::ZERO || block.header.previous_hash == parent;
+                    if !follows || block.header.index != height {
+                        return self.derived(Err(misplaced(height)));
+                    }
+                    show(entry.hash, block);
+                }
+            }
+            parent = entry.hash;
+            Ok(())
+        })
+    }
+
+    /// Hands on the records of a view's chain from a height on, within bounds; only genesis has none.
+    fn run(
+        &self,
+        view: &View,
+        from: Height,
+        max_blocks: usize,
+        max_bytes: usize,
+        take: &mut dyn FnMut(Height, Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let (mut taken, mut bytes) = (0, 0);
         let mut next = from;
-        while blocks.len() < max_blocks {
-            let entries = self.entries(view, next, (max_blocks - blocks.len()).min(ENTRIES_AT_ONCE))?;
+        while taken < max_blocks {
+            let entries = self.entries(view, next, (max_blocks - taken).min(ENTRIES_AT_ONCE))?;
             if entries.is_empty() {
                 break;
             }
@@ -286,28 +341,22 @@ impl Shared {
                 bytes += entry.place.len as usize;
                 bytes <= max_bytes
             });
-            let fit = fit.count().max(usize::from(blocks.is_empty()));
-            let mut height = next;
-            self.each_record(&entries[..fit], &mut |place, found| {
-                let block = match found {
-                    None if height == Height::GENESIS => genesis::block(),
-                    None => return Err(lost(height)),
-                    Some((kind, payload)) => {
-                        let block = decode(kind, payload).ok_or_else(|| not_a_block(place))?;
-                        let entry = entries[(height.0 - next.0) as usize];
-                        self.fits(block, entry, height)?
-                    }
-                };
-                blocks.push(block);
-                height = height.next();
-                Ok(())
+            let fit = fit.count().max(usize::from(taken == 0));
+            let mut heights = next.0..;
+            self.each_record(&entries[..fit], &mut |entry, found| {
+                let height = heights.next().map_or(next, Height);
+                if found.is_none() && height != Height::GENESIS {
+                    return Err(lost(height));
+                }
+                take(height, entry, found)
             })?;
+            taken += fit;
             if fit < entries.len() {
                 break;
             }
-            next = height;
+            next = Height(next.0 + fit as u64);
         }
-        Ok(blocks)
+        Ok(())
     }
 
     /// Hands on the record of each entry in order, reading neighbours together; `None` for an entry without a place.
@@ -315,7 +364,7 @@ impl Shared {
         let mut rest = entries;
         while let Some(first) = rest.first() {
             if first.place.is_none() {
-                take(first.place, None)?;
+                take(*first, None)?;
                 rest = &rest[1..];
                 continue;
             }
@@ -330,7 +379,7 @@ impl Shared {
                 let at = (u64::from(entry.place.offset) - start) as usize;
                 let record = bytes.get(at..at + entry.place.len as usize).unwrap_or_default();
                 let (kind, payload) = self.noted(entry.place, whole_record(&segment, entry.place, record))?;
-                take(entry.place, Some((kind, payload)))?;
+                take(*entry, Some((kind, payload)))?;
             }
             rest = others;
         }
@@ -536,6 +585,10 @@ pub(super) fn key_of_submission(submission: &SubmissionId) -> u64 {
 
 fn lost(height: Height) -> StorageError {
     damaged(format!("block {height} was lost by damage to the log"))
+}
+
+fn misplaced(height: Height) -> StorageError {
+    damaged(format!("heights: block {height} is not where its entry says"))
 }
 
 fn not_a_block(place: Place) -> StorageError {

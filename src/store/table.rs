@@ -68,7 +68,7 @@ const PAGE_CRC: usize = PAGE - 4;
 const PAGES_AT_ONCE: usize = 64;
 
 /// Pairs in memory above which a table is written without waiting for a checkpoint: 4 MiB or so.
-const SPILL: usize = 128 * 1024;
+pub(super) const SPILL: usize = 128 * 1024;
 
 /// A run as a checkpoint names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -152,6 +152,18 @@ impl Tables {
     /// Adds pairs. They are found at once, and durable after the next checkpoint.
     pub(super) fn insert(&self, table: Table, pairs: impl IntoIterator<Item = Pair>) {
         self.write(table).active.extend(pairs);
+    }
+
+    /// Adds very many pairs at once: they are sorted and become a run of their own, at a fraction of what [`insert`] takes.
+    /// They are found at once, and durable after the next checkpoint, also if the disk fails here.
+    ///
+    /// [`insert`]: Self::insert
+    pub(super) fn insert_run(&self, table: Table, mut pairs: Vec<Pair>) -> Result<(), StorageError> {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let frozen = Arc::new(Frozen { pairs, claimed: AtomicBool::new(true) });
+        self.write(table).frozen.push(Arc::clone(&frozen));
+        self.write_frozen(table, &frozen)
     }
 
     /// All values that stand beside a key.

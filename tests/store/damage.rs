@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dolmen::ledger::block::Height;
+use dolmen::ledger::block::{BlockView, Height};
 use dolmen::ledger::genesis;
 use dolmen::ledger::storage::{Batch, Storage, StorageError, TipChange};
 use dolmen::store::verify::{Index, Verified, verify};
@@ -96,6 +96,14 @@ fn never_wrong(store: &Store, model: &MemoryStorage, what: &str) -> usize {
             Ok(block) => assert_eq!(block.as_ref(), model.chain().get(height.0 as usize), "{what}: block at {height}"),
             Err(StorageError::Damaged(_)) => unreadable += 1,
             Err(error) => panic!("{what}: block at {height}: {error}"),
+        }
+        let mut show = |hash, block: BlockView<'_>| {
+            let wanted = &model.chain()[height.0 as usize];
+            assert_eq!((hash, block), (wanted.hash(), BlockView::from(wanted.block())), "{what}: shown at {height}");
+        };
+        match store.snapshot().views(height, 1, usize::MAX, &mut show) {
+            Ok(()) | Err(StorageError::Damaged(_)) => {}
+            Err(error) => panic!("{what}: shown at {height}: {error}"),
         }
     }
     for block in model.own_blocks() {

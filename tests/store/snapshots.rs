@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use dolmen::ledger::block::{Height, SharedBlock, Tip};
+use dolmen::ledger::block::{Block, BlockView, Height, SharedBlock, Tip};
 use dolmen::ledger::genesis;
 use dolmen::ledger::hash::BlockHash;
 use dolmen::ledger::storage::{Storage, StorageError};
@@ -19,6 +19,17 @@ fn same(snapshot: &Snapshot, chain: &[SharedBlock], known: &[BlockHash], what: &
     assert_eq!(snapshot.tip(), chain[chain.len() - 1].tip(), "{what}");
     let all = snapshot.blocks(Height(0), usize::MAX, usize::MAX).expect("reads");
     assert!(all == chain, "{what}: the blocks in sequence");
+    let mut shown = Vec::new();
+    let mut show = |hash, block: BlockView<'_>| {
+        let body = block.body.iter().map(ToString::to_string).collect();
+        shown.push((hash, Block { header: block.header, body }));
+    };
+    snapshot.views(Height(1), usize::MAX, usize::MAX, &mut show).expect("reads");
+    snapshot.views(Height(0), 1, usize::MAX, &mut show).expect("reads");
+    shown.rotate_right(1);
+    let whole =
+        shown.iter().zip(chain).all(|((hash, block), wanted)| *hash == wanted.hash() && block == wanted.block());
+    assert!(whole && shown.len() == chain.len(), "{what}: the blocks shown");
     let hashes: Vec<BlockHash> = chain.iter().map(|block| block.hash()).collect();
     assert_eq!(snapshot.hashes(Height(0), usize::MAX).expect("reads"), hashes, "{what}");
     assert_eq!(snapshot.hashes(Height(chain.len() as u64), 3).expect("reads"), [], "{what}");

@@ -21,7 +21,7 @@ use crate::peer::limits::{
 };
 use crate::peer::links::Direction;
 use crate::peer::message;
-use crate::peer::native::{self, Blocks, Frame, FrameError};
+use crate::peer::native::{self, BatchEncoder, Blocks, Frame, FrameError};
 use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket};
 use crate::store::Snapshot;
 
@@ -270,19 +270,7 @@ fn batch(snapshot: &Snapshot, from: Height, upto: Tip) -> Result<Option<(Bytes, 
     let parent = Height(from.0 - 1);
     let Some(hash) = snapshot.hash_at(parent).map_err(say)? else { return Ok(None) };
     let wanted = usize::try_from(upto.height.0 - parent.0).unwrap_or(usize::MAX).min(MAX_BATCH_BLOCKS);
-    let mut blocks = snapshot.blocks(from, wanted, MAX_BATCH_BYTES).map_err(say)?;
-    let mut room = MAX_BATCH_BYTES;
-    let fits = blocks.iter().take_while(|block| {
-        let bytes = block.block().compact_bytes();
-        let fits = bytes <= room;
-        room = room.saturating_sub(bytes);
-        fits
-    });
-    // One block always goes: a body is no longer than a batch.
-    let fits = fits.count().max(1);
-    blocks.truncate(fits);
-    let Some(last) = blocks.last() else { return Ok(None) };
-    let next = last.height().next();
-    let frame = Frame::Batch(Blocks { after: Tip { height: parent, hash }, blocks });
-    Ok(Some((native::encode(&frame).into(), next)))
+    let mut batch = BatchEncoder::after(Tip { height: parent, hash });
+    snapshot.views(from, wanted, MAX_BATCH_BYTES, &mut |hash, block| batch.push(hash, &block)).map_err(say)?;
+    Ok(batch.finish().map(|(bytes, tip)| (bytes.into(), tip.height.next())))
 }
