@@ -1,25 +1,89 @@
-//! Client commands: HTTP to a running node. Answers go to stdout as they come, errors become a sentence and an exit code.
+//! A running node, asked over HTTP: what the client commands are made of.
+//!
+//! Owns the connection and what a failure means; prints nothing.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
+use awc::http::header::RETRY_AFTER;
 use awc::http::{Method, StatusCode};
 use futures_util::StreamExt;
 use rustls::ClientConfig;
-use serde_json::{Value, json};
+use serde_json::Value;
+use thiserror::Error;
 
-use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE, in_system};
-use crate::text::JsonOut;
+use crate::exit::{FAILURE, Failure, UNREACHABLE, USAGE};
 use crate::tls::{self, TlsError};
 
-/// How long a node may take to begin its answer.
+/// How long a node may take to begin its answer: longer than the node itself gives a request.
 const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Bytes of a problem that are read.
 const MAX_PROBLEM: usize = 64 * 1024;
+
+/// Bytes of an answer that is read whole: a block of 1 MiB, each byte escaped as six, and its header.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Why there is no answer to go on with.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The address cannot be used.
+    #[error("--url {url}: {why}")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No node is there, or the way to it broke.
+    #[error("no node answers at {url}: {why}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// What the system says.
+        why: String,
+    },
+    /// Somebody is there whose certificate is not to be trusted.
+    #[error("no node to be trusted answers at {url}: {why}")]
+    Untrusted {
+        /// The address.
+        url: String,
+        /// What is wrong with the certificate.
+        why: String,
+    },
+    /// The node answered with a problem.
+    #[error("{sentence}")]
+    Refused {
+        /// HTTP's number for it.
+        status: u16,
+        /// What the node says.
+        sentence: String,
+        /// When it may go better.
+        retry_after: Option<Duration>,
+    },
+    /// The answer broke off, or is not what the route answers.
+    #[error("the answer of {url} {why}")]
+    Answer {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let code = match &error {
+            ClientError::Url { .. } => USAGE,
+            ClientError::Unreachable { .. } | ClientError::Untrusted { .. } => UNREACHABLE,
+            ClientError::Refused { .. } | ClientError::Answer { .. } => FAILURE,
+        };
+        Self::new(code, error)
+    }
+}
 
 /// A running node, and how to talk to it.
 #[derive(Clone, Debug)]
@@ -46,93 +110,86 @@ impl Client {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token, tls })
     }
 
-    /// Prints what a route answers.
+    /// The node's address, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `GET path`, if the node answers with success.
     ///
     /// # Errors
     /// The node cannot be reached, or answers with a problem.
-    pub fn get(&self, path: &str) -> Result<(), Failure> {
-        in_system(async { print(self.request(Method::GET, path, None).await?).await })
+    pub async fn get(&self, path: &str) -> Result<ClientResponse, ClientError> {
+        self.send(Method::GET, path, None, None).await
     }
 
-    /// Mines entries into one block and prints it.
+    /// `GET path` as JSON.
     ///
     /// # Errors
-    /// The node cannot be reached, or refuses the entries.
-    pub fn mine(&self, entries: &[String]) -> Result<(), Failure> {
-        self.post("/mineBlock", &json!({ "data": entries }))
+    /// As [`Client::get`], or the answer is no JSON.
+    pub async fn get_json(&self, path: &str) -> Result<Value, ClientError> {
+        let answer = self.get(path).await?;
+        self.json_of(answer).await
     }
 
-    /// Links a node with peers and prints the rows.
+    /// `POST path` with JSON.
     ///
     /// # Errors
-    /// The node cannot be reached, or refuses an address.
-    pub fn add_peers(&self, peers: &[String]) -> Result<(), Failure> {
-        self.post("/addPeers", &json!({ "peers": peers }))
+    /// As [`Client::get`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<ClientResponse, ClientError> {
+        self.send(Method::POST, path, Some(body), None).await
     }
 
-    /// Has a node take a kept branch over and prints what changed.
+    /// `POST path` with JSON, named so that a repetition does nothing twice.
     ///
     /// # Errors
-    /// The node cannot be reached, or keeps no such branch.
-    pub fn adopt(&self, hash: &str) -> Result<(), Failure> {
-        self.post(&format!("/forks/{hash}/adopt"), &json!({}))
+    /// As [`Client::get`].
+    pub async fn post_once(&self, path: &str, body: &Value, key: &str) -> Result<ClientResponse, ClientError> {
+        self.send(Method::POST, path, Some(body), Some(key)).await
     }
 
-    /// Has a node mine another node's side blocks again and prints the receipts.
+    /// `DELETE path`.
     ///
     /// # Errors
-    /// The node cannot be reached, or keeps no such block.
-    pub fn requeue(&self, hash: &str) -> Result<(), Failure> {
-        self.post(&format!("/forks/{hash}/requeue"), &json!({}))
+    /// As [`Client::get`].
+    pub async fn delete(&self, path: &str) -> Result<ClientResponse, ClientError> {
+        self.send(Method::DELETE, path, None, None).await
     }
 
-    /// Has a node refuse links from an address and prints until when.
+    /// A whole answer as JSON.
     ///
     /// # Errors
-    /// The node cannot be reached, or it is no address.
-    pub fn ban(&self, address: &str, seconds: Option<u64>) -> Result<(), Failure> {
-        self.post("/bans", &json!({ "address": address, "seconds": seconds }))
+    /// It broke off, is too long, or is no JSON.
+    pub async fn json_of(&self, answer: ClientResponse) -> Result<Value, ClientError> {
+        let text = answer.timeout(PATIENCE).body().limit(MAX_ANSWER).await.map_err(|error| self.broken(error))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| ClientError::Answer { url: self.url.clone(), why: format!("is no JSON: {error}") })
     }
 
-    /// Has a node forget a ban.
+    /// The next piece of an answer; `None` at its end.
     ///
     /// # Errors
-    /// The node cannot be reached, or knows nothing against the address.
-    pub fn unban(&self, address: &str) -> Result<(), Failure> {
-        let path = format!("/bans/{address}");
-        in_system(async { self.request(Method::DELETE, &path, None).await.map(drop) })
+    /// It broke off, or nothing came for too long.
+    pub async fn chunk_of(&self, answer: &mut ClientResponse) -> Result<Option<bytes::Bytes>, ClientError> {
+        match tokio::time::timeout(PATIENCE, answer.next()).await {
+            Ok(chunk) => chunk.transpose().map_err(|error| self.broken(error)),
+            Err(_) => Err(self.broken(format!("nothing came for {} s", PATIENCE.as_secs()))),
+        }
     }
 
-    /// Prints blocks.
-    ///
-    /// # Errors
-    /// The node cannot be reached, or has no such block.
-    pub fn blocks(&self, block: Option<&str>, from: Option<u64>, limit: Option<u64>) -> Result<(), Failure> {
-        let path = match block {
-            Some(block) => format!("/blocks/{block}"),
-            None => {
-                let part = |name: &str, value: Option<u64>| value.map(|value| format!("{name}={value}"));
-                let parts: Vec<String> = [part("from", from), part("limit", limit)].into_iter().flatten().collect();
-                format!("/blocks?{}", parts.join("&"))
-            }
-        };
-        self.get(&path)
-    }
-
-    /// Succeeds if the node is ready.
-    ///
-    /// # Errors
-    /// The node cannot be reached, or says why it is not ready.
-    pub fn health(&self) -> Result<(), Failure> {
-        in_system(async { self.request(Method::GET, "/readyz", None).await.map(drop) })
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Result<(), Failure> {
-        in_system(async { print(self.request(Method::POST, path, Some(body)).await?).await })
+    fn broken(&self, why: impl ToString) -> ClientError {
+        ClientError::Answer { url: self.url.clone(), why: format!("broke off: {}", why.to_string()) }
     }
 
     /// Sends a request and answers with the response if it is a success.
-    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<awc::ClientResponse, Failure> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> Result<ClientResponse, ClientError> {
         tls::install();
         let builder = awc::Client::builder().timeout(PATIENCE).disable_redirects();
         let client = match &self.tls {
@@ -143,24 +200,32 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
+        if let Some(key) = key {
+            request = request.insert_header(("Idempotency-Key", key));
+        }
         let sent = match body {
             Some(body) => request.send_json(body).await,
             None => request.send().await,
         };
+        let url = || self.url.clone();
         let mut response = sent.map_err(|error| match error {
-            SendRequestError::Url(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
-            SendRequestError::Http(error) => Failure::new(USAGE, format!("--url {}: {error}", self.url)),
+            SendRequestError::Url(error) => ClientError::Url { url: url(), why: error.to_string() },
+            SendRequestError::Http(error) => ClientError::Url { url: url(), why: error.to_string() },
             SendRequestError::Connect(ConnectError::Io(error)) if tls::explain(&error).is_some() => {
-                let why = tls::explain(&error).unwrap_or_default();
-                Failure::new(UNREACHABLE, format!("no node to be trusted answers at {}: {why}", self.url))
+                ClientError::Untrusted { url: url(), why: tls::explain(&error).unwrap_or_default() }
             }
-            error => Failure::new(UNREACHABLE, format!("no node answers at {}: {error}", self.url)),
+            error => ClientError::Unreachable { url: url(), why: error.to_string() },
         })?;
         if response.status().is_success() {
             return Ok(response);
         }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.body().limit(MAX_PROBLEM).await.unwrap_or_default();
-        Err(Failure::new(FAILURE, sentence(response.status(), &text)))
+        Err(ClientError::Refused {
+            status: response.status().as_u16(),
+            sentence: sentence(response.status(), &text),
+            retry_after: retry_after.map(Duration::from_secs),
+        })
     }
 }
 
@@ -171,20 +236,4 @@ fn sentence(status: StatusCode, body: &[u8]) -> String {
         Some(detail) => detail.to_owned(),
         None => format!("the node answered {status}"),
     }
-}
-
-/// Writes an answer to stdout as it arrives.
-async fn print(mut response: awc::ClientResponse) -> Result<(), Failure> {
-    let stdout = std::io::stdout();
-    // Files and programs get every byte as it is.
-    let mut out: Box<dyn Write> = if stdout.is_terminal() { Box::new(JsonOut::new(stdout)) } else { Box::new(stdout) };
-    while let Some(chunk) = response.next().await {
-        let chunk = chunk.map_err(|error| Failure::new(FAILURE, format!("the answer broke off: {error}")))?;
-        if out.write_all(&chunk).is_err() {
-            // The reader has seen enough.
-            return Ok(());
-        }
-    }
-    let _ = writeln!(out);
-    Ok(())
 }

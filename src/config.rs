@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::peer::address::PeerAddress;
@@ -56,7 +56,7 @@ pub const DEFAULT_MAX_REORG: u64 = 1000;
 pub const DEFAULT_SCRUB_RATE: u64 = 1024;
 
 /// How log lines look.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON otherwise.
@@ -183,7 +183,7 @@ pub enum ConfigError {
 }
 
 /// What one source says; `None` where it says nothing.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Layer {
     /// See [`Config::http`].
@@ -222,18 +222,68 @@ pub struct Layer {
     pub log_format: Option<LogFormat>,
 }
 
+impl Layer {
+    /// What holds where no source says anything, as a source would say it.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let Config {
+            http,
+            p2p,
+            data_dir,
+            peers,
+            allowed_hosts,
+            api_token: _,
+            cluster_key: _,
+            tls: _,
+            scrub_rate,
+            max_reorg,
+            slots,
+            log,
+            log_format,
+        } = Config::default();
+        Self {
+            http: Some(http.to_string()),
+            p2p: Some(p2p.to_string()),
+            data_dir: Some(data_dir),
+            peers: Some(peers.iter().map(ToString::to_string).collect()),
+            allowed_hosts: Some(allowed_hosts),
+            api_token_file: None,
+            cluster_key_file: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+            scrub_rate: Some(scrub_rate),
+            max_reorg: Some(max_reorg),
+            max_inbound: Some(slots.inbound),
+            max_outbound: Some(slots.outbound),
+            max_per_address: Some(slots.per_address),
+            log: Some(log),
+            log_format: Some(log_format),
+        }
+    }
+}
+
 /// Where a value came from, and its name there.
-#[derive(Clone, Copy)]
-enum Source {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The command line.
     Flag,
+    /// The environment.
     Environment,
+    /// The configuration file.
     File,
 }
 
 impl Source {
-    fn name(self, key: &str) -> String {
+    /// What a setting is called there, by its key in the file.
+    #[must_use]
+    pub fn name(self, key: &str) -> String {
         match self {
-            Self::Flag => format!("--{}", if key == "peers" { "peer".to_owned() } else { key.replace('_', "-") }),
+            Self::Flag => match key {
+                "peers" => "--peer".to_owned(),
+                "allowed_hosts" => "--allowed-host".to_owned(),
+                _ => format!("--{}", key.replace('_', "-")),
+            },
             Self::Environment => format!("DOLMEN_{}", key.to_uppercase()),
             Self::File => format!("{key} in the configuration file"),
         }

@@ -2,6 +2,8 @@
 //!
 //! 0 ok, 1 failure, 2 usage, 3 verification failed, 4 not reachable.
 
+use std::io;
+
 use crate::config::ConfigError;
 
 /// Something went wrong.
@@ -13,12 +15,15 @@ pub const UNVERIFIED: u8 = 3;
 /// No node answers.
 pub const UNREACHABLE: u8 = 4;
 
-/// Why a command ends with another code than 0.
+/// The codes for people, at the end of every help page.
+pub const CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 verification failed, 4 no node answers.";
+
+/// Why a command ends early.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
     pub code: u8,
-    /// What to tell the person who typed the command.
+    /// What to tell the person who typed the command; empty if there is nothing to say.
     pub message: String,
 }
 
@@ -26,6 +31,16 @@ impl Failure {
     /// A failure with its exit code and a sentence.
     pub fn new(code: u8, message: impl ToString) -> Self {
         Self { code, message: message.to_string() }
+    }
+
+    /// What came of writing to stdout. A reader that has seen enough, as `head` has, is no failure: the command ends
+    /// quietly, with success.
+    #[must_use]
+    pub fn of_stdout(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(0, ""),
+            _ => Self::new(FAILURE, format!("cannot write the answer: {error}")),
+        }
     }
 }
 

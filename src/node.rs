@@ -10,6 +10,7 @@ use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use prometheus_client::registry::Registry;
 use rustls::{ClientConfig, ServerConfig};
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -25,6 +26,7 @@ use crate::http::events::Events;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
 use crate::ledger::storage::StorageError;
+use crate::metrics::Metrics;
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::HANDSHAKE_TIMEOUT;
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
@@ -105,13 +107,16 @@ impl Node {
         let http_address = local(&http_listener, config.http);
         let p2p_address = local(&p2p_listener, config.p2p);
 
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::register(&mut registry, http::route_names().iter().map(|route| route.path)));
         let keeper = open(config).await?;
         let reader = keeper.storage().reader();
         let tip = keeper.tip();
         let chain_arbiter = Arbiter::new();
-        let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper));
+        let counted = metrics.clone();
+        let chain = ChainActor::start_in_arbiter(&chain_arbiter.handle(), move |_| ChainActor::new(keeper, counted));
         let peers_arbiter = Arbiter::new();
-        let shared = Shared::new(stopwatch, config.slots);
+        let shared = Shared::new(stopwatch, config.slots, metrics.clone());
         let parts = peers::Parts {
             chain: chain.clone(),
             reader: reader.clone(),
@@ -124,6 +129,7 @@ impl Node {
             cluster_key: config.cluster_key.clone(),
             tls: dial,
             scheme: if serve.is_some() { Scheme::Tls } else { Scheme::Plain },
+            metrics: metrics.clone(),
         };
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
         if config.scrub_rate > 0 {
@@ -143,6 +149,8 @@ impl Node {
             slots: config.slots,
             max_reorg: config.max_reorg,
             dials_tls,
+            metrics: metrics.clone(),
+            registry: Arc::new(registry),
         };
         let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone(), ..Guard::default() };
         if guard.token.is_none() && !http_address.ip().is_loopback() {
@@ -287,6 +295,7 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<S
             .app_data(web::Data::new(guard.clone()))
             .configure(http::routes)
             .wrap(from_fn(http::guard::guard))
+            .wrap(from_fn(http::metrics::observe))
     })
     // Readers of events that do not read are dropped by their socket.
     .on_connect(keep_socket)

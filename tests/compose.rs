@@ -1,5 +1,5 @@
 //! Three nodes in containers, as `docker-compose.yml` starts them: from nothing to a healthy cluster that loses no entry
-//! while its nodes are killed one after the other.
+//! while its nodes are killed, replaced, cut off and robbed of their volume one after the other.
 //!
 //! Without a container engine the test says so and does nothing. It needs no registry: the two images that the
 //! `Dockerfile` builds on are replaced by small ones made of this machine's own files, and the compiler in the first of
@@ -36,6 +36,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// The programs that the first stage of the `Dockerfile` runs.
 const BUILD_PROGRAMS: [&str; 3] = ["/bin/sh", "/bin/cp", "/bin/mkdir"];
 
+/// How the engine asks a container for its health, as the `Dockerfile` says.
+const HEALTHCHECK: &str = r#"["CMD","dolmen","health","--url","http://127.0.0.1:3000"]"#;
+
 /// Stands for the compiler in the first stage.
 const CARGO: &str = r#"#!/bin/sh
 set -eu
@@ -64,7 +67,7 @@ fn a_cluster_from_nothing_loses_no_entry_while_its_nodes_are_killed() {
     }
 
     // Each node in turn is killed and started again while the others go on.
-    let miner = Miner::start(cluster.ports);
+    let miner = Miner::start(cluster.ports, "killed");
     for node in 0..3 {
         let (before, _) = cluster.tip((node + 1) % 3).expect("a healthy node answers");
         cluster.docker(&["kill", &cluster.container(node)]);
@@ -74,6 +77,43 @@ fn a_cluster_from_nothing_loses_no_entry_while_its_nodes_are_killed() {
     }
     let mut acknowledged = miner.stop();
     acknowledged.push("Hello".to_owned());
+    cluster.wait_holds(&acknowledged);
+
+    // The image runs as nobody in particular and writes nowhere but to its volume.
+    for node in 0..3 {
+        let inspect = |format: &str| cluster.docker(&["inspect", "--format", format, &cluster.container(node)]);
+        assert_eq!(inspect("{{.HostConfig.ReadonlyRootfs}} {{.Config.User}}").trim(), "true 10001:10001");
+        assert_eq!(inspect("{{json .Config.Healthcheck.Test}}").trim(), HEALTHCHECK);
+    }
+
+    // Each in turn is replaced, as for a new version, while entries come in.
+    let miner = Miner::start(cluster.ports, "rolled");
+    for service in ["node1", "node2", "node3"] {
+        cluster.compose(&["up", "--detach", "--no-build", "--no-deps", "--force-recreate", service]);
+        let node = usize::from(service.as_bytes()[4] - b'1');
+        cluster.wait_healthy(node);
+        let (before, _) = cluster.tip((node + 1) % 3).expect("a healthy node answers");
+        cluster.wait_index(node, before);
+    }
+    acknowledged.extend(miner.stop());
+    cluster.wait_holds(&acknowledged);
+
+    // One is cut off from the others and mines on; they come to one chain again.
+    let network = format!("{}_default", cluster.project);
+    let lone = cluster.container(2);
+    cluster.docker(&["network", "disconnect", &network, &lone]);
+    for (node, entry) in [(0, "while one is cut off"), (1, "on this side, too")] {
+        cluster.mine(node, entry).expect("a healthy node mines");
+        acknowledged.push(entry.to_owned());
+    }
+    cluster.docker(&["network", "connect", "--alias", "node3", &network, &lone]);
+    cluster.wait_holds(&acknowledged);
+
+    // One loses its volume: it comes back empty and has everything again.
+    cluster.compose(&["rm", "--stop", "--force", "node2"]);
+    cluster.docker(&["volume", "rm", &format!("{}_data2", cluster.project)]);
+    cluster.compose(&["up", "--detach", "--no-build", "--no-deps", "node2"]);
+    cluster.wait_healthy(1);
     cluster.wait_holds(&acknowledged);
 
     // All end and start again: what was there is there.
@@ -311,12 +351,12 @@ struct Miner {
 }
 
 impl Miner {
-    fn start(ports: [u16; 3]) -> Self {
+    fn start(ports: [u16; 3], name: &'static str) -> Self {
         let (stop, stopped) = mpsc::channel();
         let acknowledged = thread::spawn(move || {
             let mut acknowledged = Vec::new();
             for (number, port) in ports.into_iter().cycle().enumerate() {
-                let entry = format!("entry {number}");
+                let entry = format!("{name} {number}");
                 if mine(port, &entry).is_some() {
                     acknowledged.push(entry);
                 }

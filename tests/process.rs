@@ -72,7 +72,7 @@ fn what_was_typed_wrongly_is_a_usage_error() {
         (&["devnet", "--nodes", "0"], "--nodes"),
         (&["devnet", "--nodes", "17"], "--nodes"),
         (&["devnet", "--http-port", "65536"], "--http-port"),
-        (&["mine"], "<ENTRIES>"),
+        (&["mine", "--batch", "0", "--file", "x"], "--batch"),
         (&["add-peers"], "<PEERS>"),
         (&["blocks", "tip", "--from", "1"], "--from"),
         (&["blocks", "--limit", "x"], "--limit"),

@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::clock::{self, Stopwatch};
 use super::peers::ChainChanged;
@@ -23,7 +23,8 @@ use crate::ledger::keeper::{
 };
 use crate::ledger::storage::{Storage, StorageError, SubmissionId};
 use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
-use crate::store::{Snapshot, Store};
+use crate::metrics::{BlockSource, Metrics};
+use crate::store::{Sizes, Snapshot, Store};
 
 /// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
 const MAILBOX: usize = 4096;
@@ -135,6 +136,8 @@ pub struct Stats {
     pub reorgs: u64,
     /// Why nothing more is written, if the store failed.
     pub failed: Option<String>,
+    /// Bytes on disk.
+    pub sizes: Sizes,
 }
 
 /// The end of the best chain, now and whenever it changes; who looks seldom sees only the last one.
@@ -162,14 +165,25 @@ struct Flush;
 /// A caller of [`Mine`] that waits for its block.
 type Waiting = (MineRequest, Option<OneshotSender<Result<Mined, MineError>>>);
 
-/// What has been collected since the last flush; shared with [`Queued`] on the same thread.
-type Queue = Rc<RefCell<Vec<Waiting>>>;
+/// What has been collected since the last flush.
+#[derive(Default)]
+struct Collected {
+    waiting: Vec<Waiting>,
+    /// When the first of it came.
+    since: Option<Instant>,
+}
+
+/// Shared with [`Queued`] on the same thread.
+type Queue = Rc<RefCell<Collected>>;
 
 /// The one writer.
 pub struct ChainActor {
     /// `None` only after [`Close`].
     keeper: Option<Keeper<Store>>,
     queue: Queue,
+    metrics: Arc<Metrics>,
+    /// Entries of the staged branch, for the metrics.
+    staged_entries: u64,
     subscribers: Vec<Recipient<ChainChanged>>,
     /// For readers that only want to be woken: costs the same however many they are, and however slow.
     tips: watch::Sender<Tip>,
@@ -186,11 +200,13 @@ pub struct ChainActor {
 impl ChainActor {
     /// The writer of this ledger.
     #[must_use]
-    pub fn new(keeper: Keeper<Store>) -> Self {
+    pub fn new(keeper: Keeper<Store>, metrics: Arc<Metrics>) -> Self {
         Self {
             tips: watch::Sender::new(keeper.tip()),
             keeper: Some(keeper),
             queue: Queue::default(),
+            metrics,
+            staged_entries: 0,
             subscribers: Vec::new(),
             staged: None,
             remine_scheduled: false,
@@ -215,8 +231,9 @@ impl ChainActor {
     }
 
     /// Tells everybody of a change that has become durable.
-    fn publish(&mut self, update: Update, ctx: &mut Context<Self>) -> Arc<Update> {
+    fn publish(&mut self, update: Update, source: BlockSource, ctx: &mut Context<Self>) -> Arc<Update> {
         self.failed = None;
+        self.count(&update, source);
         if update.depth() > 0 {
             self.reorgs += 1;
             info!(depth = update.depth(), fork = %update.fork.height, tip = %update.new, requeued = update.requeued, "reorg");
@@ -229,6 +246,16 @@ impl ChainActor {
         }
         self.schedule_remine(ctx);
         update
+    }
+
+    fn count(&self, update: &Update, source: BlockSource) {
+        let blocks = update.new.height.0 - update.fork.height.0;
+        // Of a long branch only the number of blocks is told; its entries were counted when it was staged.
+        let entries = match update.entered.as_slice() {
+            [] => self.staged_entries,
+            blocks => blocks.iter().map(|block| block.body().len() as u64).sum(),
+        };
+        self.metrics.changed(source, blocks, entries, update.depth(), update.requeued as u64);
     }
 
     fn schedule_remine(&mut self, ctx: &mut Context<Self>) {
@@ -249,7 +276,7 @@ impl ChainActor {
         match keeper.remine(clock::unix_time()) {
             Ok(Some(update)) => {
                 info!(submissions = waiting, tip = %update.new, "mined again after a reorg");
-                let _ = self.publish(update, ctx);
+                let _ = self.publish(update, BlockSource::Outbox, ctx);
             }
             Ok(None) => {}
             Err(MineError::Storage(error)) => {
@@ -264,7 +291,11 @@ impl ChainActor {
     }
 
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        let waiting = self.queue.take();
+        let Collected { waiting, since } = self.queue.take();
+        let begun = Instant::now();
+        if let Some(since) = since {
+            self.metrics.mailbox_wait.observe_time(begun - since);
+        }
         let (requests, callers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
         let Some(keeper) = &mut self.keeper else {
             for caller in callers.into_iter().flatten() {
@@ -273,6 +304,13 @@ impl ChainActor {
             return;
         };
         let (answers, update) = keeper.mine(requests, clock::unix_time());
+        self.metrics.commit_seconds.observe_time(begun.elapsed());
+        self.metrics.commit_blocks.observe_count(answers.iter().filter(|answer| answer.is_ok()).count() as u64);
+        for answer in &answers {
+            if let Err(MineError::Rule(rule)) = answer {
+                self.metrics.refused(rule.name());
+            }
+        }
         if let Some(Err(MineError::Storage(error))) = answers.iter().find(|answer| is_storage_error(answer)) {
             let error = error.clone();
             self.note_failure(&error);
@@ -282,7 +320,9 @@ impl ChainActor {
             let _ = caller.map(|caller| caller.send(answer));
         }
         if let Some(update) = update {
-            let _ = self.publish(update, ctx);
+            let blocks = update.new.height.0 - update.fork.height.0;
+            debug!(index = update.new.height.0, hash = %update.new.hash, blocks, "block mined");
+            let _ = self.publish(update, BlockSource::Mined, ctx);
         }
     }
 
@@ -294,7 +334,10 @@ impl ChainActor {
         }
         let mut staged = match self.staged.take() {
             Some(staged) => staged,
-            None if after == fork => self.keeper()?.stage(fork)?,
+            None if after == fork => {
+                self.staged_entries = 0;
+                self.keeper()?.stage(fork)?
+            }
             None => return Ok(None),
         };
         if staged.tip() != after {
@@ -306,6 +349,8 @@ impl ChainActor {
         match result {
             Ok(()) => {
                 self.staged = Some(staged);
+                self.metrics.staged_blocks.inc_by(blocks.len() as u64);
+                self.staged_entries += blocks.iter().map(|block| block.body().len() as u64).sum::<u64>();
                 Ok(Some(tip))
             }
             Err(error) => {
@@ -317,11 +362,12 @@ impl ChainActor {
 
     fn imported(&mut self, outcome: &Result<Imported, ImportError>, ctx: &mut Context<Self>) {
         match outcome {
-            Ok(Imported::Changed(update)) => drop(self.publish(update.clone(), ctx)),
+            Ok(Imported::Changed(update)) => drop(self.publish(update.clone(), BlockSource::Peer, ctx)),
             Ok(Imported::Parked { depth }) => {
                 warn!(depth, "a longer branch was parked: it would undo too many blocks and comes from a stranger");
             }
-            Ok(Imported::Known | Imported::Unconnected | Imported::Side) | Err(ImportError::Rule(_)) => {}
+            Err(ImportError::Rule(rule)) => self.metrics.refused(rule.name()),
+            Ok(Imported::Known | Imported::Unconnected | Imported::Side) => {}
             Err(ImportError::Storage(error)) => self.note_failure(&error.clone()),
         }
     }
@@ -353,11 +399,12 @@ pub struct Queued {
 impl MessageResponse<ChainActor, Mine> for Queued {
     fn handle(self, ctx: &mut Context<ChainActor>, caller: Option<OneshotSender<Result<Mined, MineError>>>) {
         let mut queue = self.queue.borrow_mut();
-        if queue.is_empty() {
+        if queue.waiting.is_empty() {
+            queue.since = Some(Instant::now());
             // Runs after the mailbox is drained: the group is whatever stood in it.
             ctx.notify(Flush);
         }
-        queue.push((self.request, caller));
+        queue.waiting.push((self.request, caller));
     }
 }
 
@@ -398,7 +445,12 @@ impl Handler<ImportBlocks> for ChainActor {
 
     fn handle(&mut self, ImportBlocks { blocks, origin }: ImportBlocks, ctx: &mut Self::Context) -> Self::Result {
         let Some(keeper) = &mut self.keeper else { return Err(closed().into()) };
+        let begun = Instant::now();
         let outcome = keeper.import(&blocks, origin, &mut self.rng);
+        if matches!(outcome, Ok(Imported::Changed(_) | Imported::Side | Imported::Parked { .. })) {
+            self.metrics.commit_seconds.observe_time(begun.elapsed());
+            self.metrics.commit_blocks.observe_count(blocks.len() as u64);
+        }
         self.imported(&outcome, ctx);
         outcome
     }
@@ -476,7 +528,7 @@ impl Handler<AdoptBranch> for ChainActor {
 
     fn handle(&mut self, AdoptBranch(hash): AdoptBranch, ctx: &mut Self::Context) -> Self::Result {
         let update = self.keeper()?.adopt_side(&hash)?;
-        Ok(self.publish(update, ctx))
+        Ok(self.publish(update, BlockSource::Operator, ctx))
     }
 }
 
@@ -486,7 +538,7 @@ impl Handler<Requeue> for ChainActor {
     fn handle(&mut self, Requeue(hash): Requeue, ctx: &mut Self::Context) -> Self::Result {
         let (mined, update) = self.keeper()?.requeue(&hash, clock::unix_time())?;
         if let Some(update) = update {
-            let _ = self.publish(update, ctx);
+            let _ = self.publish(update, BlockSource::Operator, ctx);
         }
         Ok(mined)
     }
@@ -508,6 +560,7 @@ impl Handler<GetStats> for ChainActor {
             parked: self.keeper.as_ref().map_or(0, Keeper::parked),
             reorgs: self.reorgs,
             failed: self.failed.clone(),
+            sizes: self.keeper.as_ref().map(|keeper| keeper.storage().sizes()).unwrap_or_default(),
         }
     }
 }

@@ -26,6 +26,7 @@
 
 pub mod chain;
 pub mod clock;
+pub mod flood;
 pub mod peers;
 pub mod replication;
 pub mod scrub;

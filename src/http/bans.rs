@@ -9,6 +9,7 @@ use super::App;
 use super::bodies::Wish;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
+use super::schema;
 use crate::actors::peers::{Ban, ListBans, Unban};
 
 /// How long an operator's ban lasts unless they say.
@@ -19,6 +20,12 @@ fn address_of(text: &str) -> Result<IpAddr, Problem> {
 }
 
 /// The bans that last.
+#[utoipa::path(
+    get,
+    path = "/bans",
+    tag = "peers",
+    responses((status = 200, description = "The bans that last", body = [schema::Ban])),
+)]
 pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let bans = app.peers.send(ListBans).await?;
     let rows: Vec<Value> = bans.iter().map(|(address, until)| json!({ "address": address, "until": until })).collect();
@@ -26,6 +33,13 @@ pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
 }
 
 /// Bans an address and ends its links.
+#[utoipa::path(
+    post,
+    path = "/bans",
+    tag = "peers",
+    request_body = schema::BanWish,
+    responses((status = 200, description = "The ban", body = schema::Ban)),
+)]
 pub async fn ban(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
     let Wish { address, seconds } = body_of(body, r#"{"address":"10.0.0.7","seconds":3600}"#)?;
     let address = address_of(&address)?;
@@ -34,6 +48,16 @@ pub async fn ban(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
 }
 
 /// Forgets a ban, and what led to it.
+#[utoipa::path(
+    delete,
+    path = "/bans/{address}",
+    tag = "peers",
+    params(("address" = String, Path, description = "A network address")),
+    responses(
+        (status = 204, description = "The ban is forgotten"),
+        (status = 404, description = "Nothing is known against the address", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn unban(app: web::Data<App>, address: web::Path<String>) -> Result<HttpResponse, Problem> {
     let address = address_of(&address)?;
     if app.peers.send(Unban(address)).await? {

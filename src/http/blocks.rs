@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::problem::Problem;
+use super::schema;
 use crate::ledger::{BlockHash, Height, SharedBlock, json};
 use crate::store::Snapshot;
 
@@ -25,6 +26,16 @@ pub struct Part {
 }
 
 /// The whole chain, or `limit` blocks from index `from` on, as a JSON array.
+#[utoipa::path(
+    get,
+    path = "/blocks",
+    tag = "chain",
+    params(
+        ("from" = Option<u64>, Query, description = "Index of the first block"),
+        ("limit" = Option<u64>, Query, description = "Number of blocks"),
+    ),
+    responses((status = 200, description = "The blocks, streamed", body = [schema::Block])),
+)]
 pub async fn list(app: web::Data<App>, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
     let from = number("from", part.from.as_deref())?.unwrap_or(0);
     let limit = number("limit", part.limit.as_deref())?.unwrap_or(u64::MAX);
@@ -126,10 +137,24 @@ impl Name {
 }
 
 /// One block, with its hash and its confirmations in headers: blocks from it to the tip, itself included, and 0 for one that
-/// is not on the best chain. Read here and not on another thread: that takes microseconds, and the way there and back more.
+/// is not on the best chain.
+#[utoipa::path(
+    get,
+    path = "/blocks/{name}",
+    tag = "chain",
+    params(("name" = String, Path, description = "An index, a hash of 64 hex characters, or `tip`")),
+    responses(
+        (status = 200, description = "The block", body = schema::Block, headers(
+            ("Block-Hash" = String, description = "Its hash"),
+            ("Confirmations" = u64, description = "Blocks from it to the tip, 0 off the best chain"),
+        )),
+        (status = 404, description = "There is no such block", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn one(app: web::Data<App>, name: web::Path<String>) -> Result<HttpResponse, Problem> {
     let name = Name::parse(&name)?;
     let snapshot = app.reader.snapshot();
+    // Read here and not on another thread: that takes microseconds, and the way there and back more.
     let (block, confirmations) = find(&snapshot, name)?;
     Ok(HttpResponse::Ok()
         .content_type("application/json; charset=utf-8")

@@ -6,12 +6,19 @@ use serde_json::{Value, json};
 use super::App;
 use super::mine::receipt_id;
 use super::problem::Problem;
+use super::schema;
 use super::status::tip_json;
 use crate::actors::chain::{AdoptBranch, GetBranches, Requeue};
 use crate::actors::clock;
 use crate::ledger::BlockHash;
 
 /// The kept branches, highest first.
+#[utoipa::path(
+    get,
+    path = "/forks",
+    tag = "chain",
+    responses((status = 200, description = "The kept branches, highest first", body = schema::Forks)),
+)]
 pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let branches = app.chain.send(GetBranches).await??;
     let now = clock::unix_time().0;
@@ -37,6 +44,17 @@ fn hash_of(text: &str) -> Result<BlockHash, Problem> {
 }
 
 /// Makes a kept branch the best chain, whatever it undoes.
+#[utoipa::path(
+    post,
+    path = "/forks/{hash}/adopt",
+    tag = "chain",
+    params(("hash" = String, Path, description = "Hash of the branch's last block")),
+    responses(
+        (status = 200, description = "What changed", body = schema::Adopted),
+        (status = 404, description = "No such branch is kept", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The best chain is better", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn adopt(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
     let update = app.chain.send(AdoptBranch(hash_of(&hash)?)).await??;
     Ok(HttpResponse::Ok().json(json!({
@@ -48,6 +66,17 @@ pub async fn adopt(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpR
 }
 
 /// Mines the entries of another node's side blocks again, up to this one.
+#[utoipa::path(
+    post,
+    path = "/forks/{hash}/requeue",
+    tag = "chain",
+    params(("hash" = String, Path, description = "Hash of the last block")),
+    responses(
+        (status = 200, description = "One row for each submission", body = [schema::Requeued]),
+        (status = 404, description = "No such block is kept", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "An entry breaks a rule", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn requeue(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpResponse, Problem> {
     let mined = app.chain.send(Requeue(hash_of(&hash)?)).await??;
     let rows: Vec<Value> = mined

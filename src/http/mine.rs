@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::bodies::{self, Entries};
 use super::problem::Problem;
+use super::schema;
 use super::{App, MAX_REQUEST_BODY};
 use crate::actors::chain::{Mine, Whereabouts};
 use crate::actors::peers::CountHolders;
@@ -65,6 +66,27 @@ impl Patience {
 
 /// Mines the entries into one block and answers with it once it is durable, and held by other nodes if the caller asks for
 /// that; 202 if time runs out first.
+#[utoipa::path(
+    post,
+    path = "/mineBlock",
+    tag = "chain",
+    params(
+        ("wait" = Option<String>, Query, description = "`replicated:K`: answer once K native peers hold the block"),
+        ("timeout" = Option<String>, Query, description = "How long to wait for that, like `5s` or `500ms`; at most 25s"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A repeated request with this key mines nothing twice"),
+    ),
+    request_body = schema::Entries,
+    responses(
+        (status = 200, description = "The block, durable", body = schema::Block, headers(
+            ("Location" = String, description = "Where the receipt is"),
+            ("Receipt-Id" = String, description = "The receipt's id"),
+            ("Block-Hash" = String, description = "The block's hash"),
+        )),
+        (status = 202, description = "The block, durable here; time ran out before enough peers held it", body = schema::Block),
+        (status = 413, description = "An entry, the body or the request is too large", body = schema::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "An entry breaks a rule, or the key came with other entries", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn mine(
     app: web::Data<App>,
     request: HttpRequest,
@@ -135,6 +157,16 @@ fn parse_receipt_id(text: &str) -> Option<SubmissionId> {
 }
 
 /// Where a submission is now.
+#[utoipa::path(
+    get,
+    path = "/receipts/{id}",
+    tag = "chain",
+    params(("id" = String, Path, description = "As `Receipt-Id` gives it")),
+    responses(
+        (status = 200, description = "Where the submission is", body = schema::Receipt),
+        (status = 404, description = "This node acknowledged no such submission", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn receipt(app: web::Data<App>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let Some(submission) = parse_receipt_id(&id) else {
         return Err(Problem::bad_request(

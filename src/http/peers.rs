@@ -7,6 +7,7 @@ use super::App;
 use super::bodies::Peers;
 use super::mine::{Body, body_of};
 use super::problem::Problem;
+use super::schema;
 use super::status::tip_json;
 use crate::actors::peers::{AddPeers, DropPeer, GetRefused, ListPeers, PeerRow};
 use crate::peer::address::{PeerAddress, Scheme};
@@ -15,6 +16,13 @@ use crate::peer::refused::Refused;
 use crate::tls::TlsError;
 
 /// Links with each peer, now and whenever the link is lost. All addresses are good, or none is taken.
+#[utoipa::path(
+    post,
+    path = "/addPeers",
+    tag = "peers",
+    request_body = schema::Peers,
+    responses((status = 200, description = "One row for each address", body = [schema::AddedPeer])),
+)]
 pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
     let Peers { peers } = body_of(body, r#"{"peers":["ws://localhost:6006"]}"#)?;
     if peers.is_empty() || peers.len() > MAX_ADDRESSES {
@@ -37,6 +45,12 @@ pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
 }
 
 /// The links, and the configured addresses without one.
+#[utoipa::path(
+    get,
+    path = "/peers",
+    tag = "peers",
+    responses((status = 200, description = "One row for each link", body = [schema::Peer])),
+)]
 pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let rows = app.peers.send(ListPeers).await?;
     Ok(HttpResponse::Ok().json(rows.iter().map(row_json).collect::<Vec<Value>>()))
@@ -58,6 +72,12 @@ pub(super) fn row_json(row: &PeerRow) -> Value {
 }
 
 /// Blocks of peers that were refused last, newest first: by which rule, what was found and what was wanted.
+#[utoipa::path(
+    get,
+    path = "/refused",
+    tag = "peers",
+    responses((status = 200, description = "The newest first", body = [schema::Refused])),
+)]
 pub async fn refused(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let refused = app.peers.send(GetRefused).await?;
     Ok(HttpResponse::Ok().json(refused.iter().map(refused_json).collect::<Vec<Value>>()))
@@ -78,6 +98,16 @@ fn refused_json(refused: &Refused) -> Value {
 }
 
 /// Ends a link, and forgets its address if we dialled it.
+#[utoipa::path(
+    delete,
+    path = "/peers/{id}",
+    tag = "peers",
+    params(("id" = u64, Path, description = "The link's number")),
+    responses(
+        (status = 204, description = "The link was ended"),
+        (status = 404, description = "There is no such link", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn remove(app: web::Data<App>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let number = || Problem::bad_request("a peer's id is a number, as GET /peers gives it");
     let id = id.parse().map_err(|_| number())?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::problem::Problem;
+use super::schema;
 use crate::ledger::storage::StorageError;
 use crate::ledger::{Height, SharedBlock};
 use crate::store::Snapshot;
@@ -40,6 +41,16 @@ pub struct Query {
 
 /// Entries that contain a text, in any case of letters, in blocks below `before` or from the tip down. Says how far it
 /// looked: `to` is the lowest block, and `next` is `before` for going on, or `null` at genesis.
+#[utoipa::path(
+    get,
+    path = "/search",
+    tag = "chain",
+    params(
+        ("text" = String, Query, description = "What to look for, in any case of letters"),
+        ("before" = Option<u64>, Query, description = "Looks at blocks below this index only"),
+    ),
+    responses((status = 200, description = "What was found, and how far down", body = schema::Found)),
+)]
 pub async fn search(app: web::Data<App>, query: web::Query<Query>) -> Result<HttpResponse, Problem> {
     let example = "for example /search?text=hello";
     let text = query.text.as_deref().unwrap_or_default().to_lowercase();

@@ -5,12 +5,21 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::problem::Problem;
+use super::schema;
 use crate::actors::chain::GetStats;
 use crate::actors::peers::{GetRepair, GetSync, ListPeers, PeerRow};
 use crate::ledger::{Tip, Version};
 use crate::peer::sync::progress::Progress;
 
 /// The version of the blocks that are mined, as the tutorial answers; the program's own is in a header.
+#[utoipa::path(
+    get,
+    path = "/version",
+    tag = "node",
+    responses((status = 200, description = "The version of blocks that are mined", body = String, content_type = "text/plain; charset=utf-8", headers(
+        ("Dolmen-Version" = String, description = "The program's version"),
+    ))),
+)]
 pub async fn version() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
@@ -19,6 +28,12 @@ pub async fn version() -> HttpResponse {
 }
 
 /// The node in one object.
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "node",
+    responses((status = 200, description = "The node in one object", body = schema::Status)),
+)]
 pub async fn status(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let peers = app.peers.send(ListPeers).await?;
     let sync = app.peers.send(GetSync).await?;
@@ -64,11 +79,26 @@ pub(super) fn tip_json(tip: Tip) -> Value {
 }
 
 /// 200 as long as the process answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "node",
+    responses((status = 200, description = "The process answers", body = String, content_type = "text/plain; charset=utf-8")),
+)]
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
 }
 
 /// 200 when entries can be taken, 503 and why otherwise.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "node",
+    responses(
+        (status = 200, description = "Entries can be taken", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 503, description = "Why they cannot", body = schema::Problem, content_type = "application/problem+json"),
+    ),
+)]
 pub async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     match app.chain.send(GetStats).await?.failed {
         None => Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")),

@@ -13,7 +13,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::block::{Block, BlockView, CheckedBlock, Header};
-use super::rules::RuleError;
+use super::rules::{self, RuleError};
 
 impl Serialize for Header {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -124,6 +124,15 @@ pub fn array_to_string<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Strin
 pub fn parse_block(text: &str) -> Result<Block, RuleError> {
     let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(not_a_block)?;
     raw.shaped()
+}
+
+/// Reads one block, and names every field that has a wrong form.
+pub(super) fn parse_fields(text: &str) -> Result<Block, Vec<RuleError>> {
+    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(|error| vec![not_a_block(error)])?;
+    let RawHeader { version, index, previous_hash, time, merkle_root } = &raw.header.0;
+    let broken: Vec<RuleError> =
+        rules::forms(version, *index, previous_hash, *time, merkle_root).into_iter().filter_map(Result::err).collect();
+    if broken.is_empty() { raw.shaped().map_err(|error| vec![error]) } else { Err(broken) }
 }
 
 /// Reads a JSON array of blocks, one after the other: memory is that of the blocks.

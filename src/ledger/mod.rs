@@ -4,9 +4,9 @@
 //! time, random numbers and storage come in as arguments. Depends on no other module of the crate.
 //!
 //! Reading order: [`hash`] and [`block`] (what a block is), [`merkle`], [`json`] (its one text form), [`rules`] (what is
-//! accepted), [`chain`] (which tip is best, branches), [`storage`] (what is asked of whoever keeps the blocks),
-//! [`outbox`] (nothing acknowledged is lost), [`keeper`] (all of it together, driven by one caller), [`feed`] (the chain told
-//! to whoever follows it).
+//! accepted; [`survey`] names every broken one), [`chain`] (which tip is best, branches), [`storage`] (what is asked of
+//! whoever keeps the blocks), [`outbox`] (nothing acknowledged is lost), [`keeper`] (all of it together, driven by one
+//! caller), [`feed`] (the chain told to whoever follows it).
 
 pub mod hash;
 
@@ -16,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod merkle;
 pub mod rules;
+pub mod survey;
 
 pub mod storage;
 

@@ -231,6 +231,23 @@ impl Block {
     }
 }
 
+/// The form of each text and number of a header by itself, for whoever wants to know all that are wrong.
+pub(super) fn forms(
+    version: &str,
+    index: u64,
+    previous_hash: &str,
+    time: u64,
+    merkle_root: &str,
+) -> [Result<(), RuleError>; 5] {
+    [
+        version_is_three_numbers(version).map(drop),
+        index_is_exact(index).map(drop),
+        previous_hash_is_lower_hex(previous_hash).map(drop),
+        time_is_exact(time).map(drop),
+        merkle_root_is_upper_hex(merkle_root).map(drop),
+    ]
+}
+
 fn version_is_three_numbers(version: &str) -> Result<Version, RuleError> {
     Version::parse(version).ok_or_else(|| RuleError::VersionForm { got: cut(version) })
 }
@@ -268,6 +285,30 @@ pub fn check_alone(block: Block, now: UnixTime) -> Result<CheckedBlock, RuleErro
     merkle_root_matches(&block)?;
     let hash = block.header.hash();
     Ok(CheckedBlock::trusted(block, hash))
+}
+
+/// Every rule of [`check_alone`] that a block breaks.
+pub(super) fn broken_alone(block: &Block, now: UnixTime) -> Vec<RuleError> {
+    let body = &block.body;
+    let judged = [
+        body_is_not_empty(body),
+        body_has_few_entries(body),
+        entries_are_short(body),
+        body_is_short(body),
+        entries_are_unambiguous(body),
+        time_is_not_ahead(block.header.time, now),
+        // An empty body has no root.
+        if body.is_empty() { Ok(()) } else { merkle_root_matches(block) },
+    ];
+    judged.into_iter().filter_map(Result::err).collect()
+}
+
+/// Every rule of [`check_with_parent`] that a block breaks.
+pub(super) fn broken_with_parent(block: &CheckedBlock, parent: Tip) -> Vec<RuleError> {
+    [index_is_next(block, parent), previous_hash_is_parents(block, parent)]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
 }
 
 /// As [`check_alone`], for a block whose body was judged and whose root was just computed from it.

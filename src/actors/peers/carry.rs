@@ -3,6 +3,7 @@
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
 use bytes::Bytes;
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::{PeerManager, READ_BYTES};
@@ -20,7 +21,7 @@ use crate::peer::incoming::{Incoming, ReadError};
 use crate::peer::limits::{MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, MAX_CHAIN_MESSAGE};
 use crate::peer::links::Direction;
 use crate::peer::message;
-use crate::peer::native::{self, BatchEncoder, Blocks, Frame};
+use crate::peer::native::{self, BatchEncoder, Blocks, Frame, FrameError};
 use crate::peer::pace::{Flooded, Heard};
 use crate::peer::sync::{Action, Fault, LinkId, Say, Ticket, View};
 use crate::store::Snapshot;
@@ -132,15 +133,18 @@ impl PeerManager {
     }
 
     fn misread(&mut self, id: LinkId, error: ReadError) {
+        if let ReadError::Rule(rule) | ReadError::Frame(FrameError::Rule { rule, .. }) = &error {
+            self.parts.metrics.refused(rule.name());
+        }
         let reason = error.to_string();
         if let Some(rule) = error.rule() {
             self.note_refused(id, None, rule);
         }
         if error.sender_at_fault() {
             self.offence(id, &Offence::Misread(error), &reason);
-        } else {
+        } else if self.logs("message refused") {
             let remote = self.links.get(id).map(|link| link.remote);
-            info!(link = id, ?remote, reason, "message refused");
+            info!(link = id, from = remote.map(display), reason, "message refused");
         }
     }
 
@@ -196,7 +200,13 @@ impl PeerManager {
             let Ok(result) = answer else { return };
             let now = manager.now();
             let heard = match &result {
-                Ok(Imported::Changed(_)) => None,
+                Ok(Imported::Changed(update)) => {
+                    if manager.logs("block accepted") {
+                        let blocks = update.new.height.0 - update.fork.height.0;
+                        info!(index = update.new.height.0, hash = %update.new.hash, blocks, from = remote.map(display), "block accepted");
+                    }
+                    None
+                }
                 Ok(Imported::Known) => Some(Heard::Earned),
                 Ok(Imported::Side) => {
                     manager.all_earn(blocks);
@@ -204,7 +214,9 @@ impl PeerManager {
                 }
                 Ok(Imported::Unconnected | Imported::Parked { .. }) => Some(Heard::Fruitless),
                 Err(error) => {
-                    info!(link = id, ?remote, block = %tip, reason = %error, "blocks refused");
+                    if manager.logs("blocks refused") {
+                        info!(link = id, from = remote.map(display), block = %tip, reason = %error, "blocks refused");
+                    }
                     manager.note_import_error(id, Some(tip), error);
                     Some(Heard::Fruitless)
                 }
@@ -235,9 +247,19 @@ impl PeerManager {
         ctx.spawn(wrap_future::<_, Self>(switch).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
             manager.now();
-            if let Err(error) = &result {
-                info!(link = id, reason = %error, "branch refused");
-                manager.note_import_error(id, None, error);
+            let from = manager.links.get(id).map(|link| display(link.remote));
+            match &result {
+                Ok(Imported::Changed(update)) => {
+                    let blocks = update.new.height.0 - update.fork.height.0;
+                    info!(index = update.new.height.0, hash = %update.new.hash, blocks, from, "branch accepted");
+                }
+                Err(error) => {
+                    if manager.logs("branch refused") {
+                        info!(link = id, from, reason = %error, "branch refused");
+                    }
+                    manager.note_import_error(id, None, error);
+                }
+                Ok(_) => {}
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);

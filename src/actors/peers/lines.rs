@@ -113,7 +113,9 @@ impl PeerManager {
         if link.handle.line().flooded() {
             self.note_offence(link.remote.ip(), &Offence::Flood);
         }
-        info!(link = id, remote = %link.remote, "link closed");
+        if self.logs("link closed") {
+            info!(link = id, remote = %link.remote, "link closed");
+        }
         let actions = self.sync.closed(id, &self.view());
         self.perform(actions, ctx);
     }
@@ -125,13 +127,16 @@ impl PeerManager {
         if !self.dropped.insert(id) {
             return;
         }
-        warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
+        if self.logs("peer dropped") {
+            warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
+        }
         self.close(id, CloseCode::Policy, "dropped for breaking the protocol");
         self.note_offence(remote.ip(), offence);
     }
 
     pub(super) fn note_offence(&mut self, address: IpAddr, offence: &Offence) {
         if let Verdict::Banned(until) = self.conduct.note(address, offence, clock::unix_time().0) {
+            self.parts.metrics.bans.inc();
             warn!(%address, until, "address banned");
             self.enforce(address);
         }
@@ -208,6 +213,7 @@ impl PeerManager {
                     return;
                 }
             }
+            Introduction::New if !self.logs("native peer") => {}
             Introduction::New => {
                 info!(link = id, node = %hello.node, tip = %hello.tip, agent = hello.agent, "native peer");
             }

@@ -28,10 +28,12 @@ use tracing::{debug, error, info, warn};
 
 use super::chain::ChainActor;
 use super::clock;
+use super::flood::Flood;
 use super::session::{self, DialError, Handle, Shared};
 use crate::ledger::keeper::Update;
 use crate::ledger::outbox::Millis;
 use crate::ledger::{BlockHash, Height, Tip};
+use crate::metrics::Metrics;
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::answers::ChainAnswers;
 use crate::peer::book::{Book, Source};
@@ -250,6 +252,8 @@ pub struct Parts {
     pub tls: Option<Arc<ClientConfig>>,
     /// How our own peer port is served, and so, in all likelihood, those of our peers.
     pub scheme: Scheme,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The links of a node.
@@ -279,6 +283,8 @@ pub struct PeerManager {
     patience: BTreeMap<LinkId, Patience>,
     /// Links of a closed cluster whose peer has not proven yet that it holds the key.
     gates: BTreeMap<LinkId, gate::Gate>,
+    /// Lines of the log that strangers can cause.
+    flood: Flood,
     stopping: bool,
 }
 
@@ -348,6 +354,7 @@ impl PeerManager {
             dropped: BTreeSet::new(),
             patience: BTreeMap::new(),
             gates: BTreeMap::new(),
+            flood: Flood::default(),
             stopping: false,
         }
     }
@@ -356,6 +363,11 @@ impl PeerManager {
         let now = self.parts.shared.stopwatch.millis();
         self.sync.set_now(now);
         now
+    }
+
+    /// Whether a line that strangers can cause is to be written.
+    fn logs(&mut self, line: &'static str) -> bool {
+        self.flood.admits(line, self.parts.shared.stopwatch.millis())
     }
 
     fn view(&self) -> Ours {
@@ -422,6 +434,9 @@ impl PeerManager {
         self.judge_lines(now, ctx);
         self.judge_gates(now);
         self.make_chains(ctx);
+        for (line, more) in self.flood.missed(now) {
+            info!(line, more, "… and more of these lines");
+        }
         self.answer_waiting(false);
         self.note_broken();
         let actions = self.sync.tick(now, &self.view());

@@ -291,6 +291,11 @@ impl Handle {
         if !self.line.queue(length) {
             return false;
         }
+        match &out {
+            Out::Text(text) => self.line.shared.metrics.sent.text(text),
+            Out::Binary(frame) => self.line.shared.metrics.sent.frame(frame),
+            Out::Ping | Out::Close(_) | Out::Abort => {}
+        }
         let sent = self.to.try_send(Deliver(out)).is_ok();
         if !sent {
             self.line.unqueue(length);
@@ -376,9 +381,16 @@ impl Core {
             Ok(None) => Step::Nothing,
             Ok(Some(message)) => {
                 self.known = true;
+                let received = &self.line.shared.metrics.received;
                 let length = match &message {
-                    Message::Text(text) => text.len(),
-                    Message::Binary(bytes) => bytes.len(),
+                    Message::Text(text) => {
+                        received.text(text.as_bytes());
+                        text.len()
+                    }
+                    Message::Binary(bytes) => {
+                        received.frame(bytes);
+                        bytes.len()
+                    }
                 };
                 if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
             }

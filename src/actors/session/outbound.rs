@@ -4,7 +4,6 @@
 //! the count only when they are written.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +95,7 @@ pub async fn dial(
     };
     let (remote, framed) =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| DialError::away("no answer in time"))??;
-    start(address, remote, framed, manager, shared);
+    Outbound::create(|ctx| start(Core::new(manager, shared, remote), address, framed, ctx));
     Ok(())
 }
 
@@ -119,23 +118,19 @@ fn judge_failure(error: &WsClientError) -> DialError {
 }
 
 fn start(
+    core: Core,
     address: PeerAddress,
-    remote: SocketAddr,
     framed: Framed<BoxedSocket, Codec>,
-    manager: Addr<PeerManager>,
-    shared: Arc<Shared>,
-) {
-    Outbound::create(|ctx| {
-        let core = Core::new(manager, shared, remote);
-        let line = core.line.clone();
-        let (sink, stream) = framed.into_map_codec(|codec| Guarded { codec, line: line.clone(), known: false }).split();
-        ctx.add_stream(stream);
-        let (queue, waiting) = mpsc::unbounded_channel();
-        ctx.spawn(wrap_future::<_, Outbound>(write(sink, waiting, line)).map(|(), session: &mut Outbound, ctx| {
-            end(session, "the connection cannot be written to", ctx);
-        }));
-        Outbound { core, address, queue }
-    });
+    ctx: &mut Context<Outbound>,
+) -> Outbound {
+    let line = core.line.clone();
+    let (sink, stream) = framed.into_map_codec(|codec| Guarded { codec, line: line.clone(), known: false }).split();
+    ctx.add_stream(stream);
+    let (queue, waiting) = mpsc::unbounded_channel();
+    ctx.spawn(wrap_future::<_, Outbound>(write(sink, waiting, line)).map(|(), session: &mut Outbound, ctx| {
+        end(session, "the connection cannot be written to", ctx);
+    }));
+    Outbound { core, address, queue }
 }
 
 /// Writes what waits, until the link ends.

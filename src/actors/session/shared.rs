@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::actors::clock::Stopwatch;
+use crate::metrics::Metrics;
 use crate::peer::budget::Budget;
 use crate::peer::limits::MAX_UNFINISHED;
 use crate::peer::slots::{Entrance, Full, Slots};
@@ -13,6 +14,8 @@ use crate::peer::slots::{Entrance, Full, Slots};
 pub struct Shared {
     /// The node's clock.
     pub stopwatch: Stopwatch,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     entrance: Mutex<Entrance>,
     unfinished: Mutex<Budget>,
 }
@@ -20,9 +23,9 @@ pub struct Shared {
 impl Shared {
     /// Of a node with so many links.
     #[must_use]
-    pub fn new(stopwatch: Stopwatch, slots: Slots) -> Arc<Self> {
+    pub fn new(stopwatch: Stopwatch, slots: Slots, metrics: Arc<Metrics>) -> Arc<Self> {
         let (entrance, unfinished) = (Mutex::new(Entrance::new(slots)), Mutex::new(Budget::new(MAX_UNFINISHED)));
-        Arc::new(Self { stopwatch, entrance, unfinished })
+        Arc::new(Self { stopwatch, metrics, entrance, unfinished })
     }
 
     /// The peer port's entrance. Nobody keeps it while waiting for something.

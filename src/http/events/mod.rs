@@ -100,6 +100,19 @@ pub struct Wish {
 }
 
 /// The stream, from now on or from the event that the reader names.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "chain",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "The last event that the reader knows"),
+        ("lastEventId" = Option<String>, Query, description = "The same, for readers that cannot set headers"),
+        ("behind" = Option<u64>, Query, description = "Passes over all but so many of the newest blocks"),
+    ),
+    responses(
+        (status = 200, description = "Events without end: block, reorg, peer, sync, reset, skipped", body = String, content_type = "text/event-stream"),
+    ),
+)]
 pub async fn follow(
     app: web::Data<App>,
     request: HttpRequest,

@@ -1,0 +1,77 @@
+//! `GET /metrics` in Prometheus' text format, and the middleware that times every answer.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, web};
+
+use super::App;
+use super::problem::Problem;
+use crate::actors::chain::GetStats;
+use crate::actors::peers::{GetSync, ListBans, ListPeers};
+use crate::metrics::{NO_ROUTE, Reading};
+
+/// The text that Prometheus asks for first.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is counted, and what is read from the actors now.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "node",
+    responses((status = 200, description = "OpenMetrics text, for Prometheus", body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
+)]
+pub async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let rows = app.peers.send(ListPeers).await?;
+    let banned = app.peers.send(ListBans).await?.len() as u64;
+    let sync = app.peers.send(GetSync).await?;
+    let stats = app.chain.send(GetStats).await?;
+    let mut peers: HashMap<(&'static str, &'static str), u64> = HashMap::new();
+    for row in &rows {
+        if let Some(direction) = row.direction {
+            *peers.entry((row.kind, direction)).or_default() += 1;
+        }
+    }
+    app.metrics.read(&Reading {
+        height: stats.tip.height.0,
+        outbox: stats.outbox as u64,
+        side_blocks: stats.side_blocks as u64,
+        parked: stats.parked as u64,
+        writable: stats.failed.is_none(),
+        log_bytes: stats.sizes.log,
+        index_bytes: stats.sizes.index,
+        peers,
+        banned,
+        sync_left: sync.map_or(0, |sync| sync.target.0.saturating_sub(sync.at.0)),
+        uptime: app.stopwatch.millis() / 1000,
+    });
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &app.registry)
+        .map_err(|_| Problem::new(500, "the metrics cannot be written"))?;
+    Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
+}
+
+/// Times every request until its answer begins.
+///
+/// # Errors
+/// Whatever the route answers with.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let begun = Instant::now();
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let pattern = request.match_pattern();
+    let answer = next.call(request).await;
+    if let Some(app) = app {
+        let status = match &answer {
+            Ok(answer) => answer.status(),
+            Err(error) => error.as_response_error().status_code(),
+        };
+        app.metrics.answered(pattern.as_deref().unwrap_or(NO_ROUTE), status.as_u16(), begun.elapsed());
+    }
+    answer
+}

@@ -1,0 +1,144 @@
+//! Commands that need no node: completions, manual pages, settings, and the doctor.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::NodeProcess;
+use super::support::process::NodeOptions;
+use super::{dolmen, run, temporary};
+
+#[test]
+fn every_shell_and_the_manual_know_every_command() {
+    let help = run(&mut dolmen(&["--help"])).expect(0).stdout;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"mine") && commands.contains(&"doctor") && commands.len() == 22, "{commands:?}");
+    assert!(help.contains("Exit codes: 0 ok, 1 failure, 2 usage, 3 verification failed, 4 no node answers."));
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&mut dolmen(&["completions", shell])).expect(0).stdout;
+        for command in &commands {
+            assert!(script.contains(command), "{shell} completes {command}");
+        }
+    }
+    let dir = temporary();
+    let script = run(&mut dolmen(&["completions", "bash"])).expect(0).stdout;
+    fs::write(dir.path().join("dolmen.bash"), script).expect("a file");
+    let checked = Command::new("bash").arg("-n").arg(dir.path().join("dolmen.bash")).status();
+    assert!(checked.is_ok_and(|status| status.success()), "bash reads it");
+    let _ = run(&mut dolmen(&["completions", "tcsh"])).expect(2);
+
+    let page = run(&mut dolmen(&["man"])).expect(0).stdout;
+    assert!(page.contains(".TH dolmen 1"), "{page:.300}");
+    let page = run(&mut dolmen(&["man", "mine"])).expect(0).stdout;
+    assert!(page.contains("keep\\-going"), "{page:.300}");
+    let _ = run(&mut dolmen(&["man", "nothing"])).expect(2);
+    let _ = run(dolmen(&["man", "--dir"]).arg(dir.path().join("man"))).expect(0);
+    for command in &commands {
+        assert!(dir.path().join("man").join(format!("dolmen-{command}.1")).is_file(), "{command}");
+    }
+}
+
+#[test]
+fn config_says_where_every_value_came_from_and_no_secret() {
+    let dir = temporary();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("token"), "0123456789abcdef-secret").expect("a file");
+    let file = format!("# settings\nlog = 'debug'\n\napi_token_file = '{}'\nmax_reorg = 7\n", path("token"));
+    fs::write(path("node.toml"), file).expect("a file");
+    let mut command = dolmen(&["config", "--peer", "ws://a:1", "--config", &path("node.toml"), "--max-reorg", "5"]);
+    command.env("PORT", "3005").env("DOLMEN_P2P", "127.0.0.1:6010").current_dir(dir.path());
+    let ended = run(&mut command).expect(0);
+    let shown: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let toml = path("node.toml");
+    for (key, value, source, place) in [
+        ("http", json!("127.0.0.1:3005"), "environment", "PORT"),
+        ("p2p", json!("127.0.0.1:6010"), "environment", "DOLMEN_P2P"),
+        ("data_dir", json!("dolmen-data"), "default", ""),
+        ("peers", json!(["ws://a:1"]), "flag", "--peer"),
+        ("allowed_hosts", json!([]), "default", ""),
+        ("api_token_file", json!(path("token")), "file", &format!("{toml}:4")),
+        ("max_reorg", json!(5), "flag", "--max-reorg"),
+        ("log", json!("debug"), "file", &format!("{toml}:2")),
+        ("log_format", json!("auto"), "default", ""),
+    ] {
+        assert_eq!(shown[key], json!({ "value": value, "source": source, "place": place }), "{key}");
+    }
+    let table = run(command.args(["-o", "table"])).expect(0).stdout;
+    assert!(table.contains("http            127.0.0.1:3005"), "{table}");
+    assert!(table.contains(&format!("file {toml}:4")), "{table}");
+    assert!(!table.contains("secret") && !ended.stdout.contains("secret"));
+    let ended = run(dolmen(&["config"]).env("DOLMEN_MAX_REORG", "many")).expect(2);
+    assert!(ended.stderr.starts_with("dolmen: DOLMEN_MAX_REORG: \"many\" is not usable"), "{}", ended.stderr);
+}
+
+/// What the doctor found, by what it looked at.
+fn doctor(arguments: &[&str], code: i32) -> impl Fn(&str) -> Vec<(String, String, String)> + use<> {
+    let mut command = dolmen(&["doctor"]);
+    let rows = run(command.args(arguments)).expect(code).json_lines();
+    move |check: &str| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = rows.iter().filter(|row| row["check"] == check);
+        of.map(|row| (text(&row["verdict"]), text(&row["found"]), text(&row["mend"]))).collect()
+    }
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
+    let dir = temporary();
+    let data = dir.path().join("data").display().to_string();
+    let node = NodeProcess::start(NodeOptions::new());
+    let found =
+        doctor(&["--http", "127.0.0.1:0", "--p2p", "127.0.0.1:0", "--data-dir", &data, "--peer", &node.p2p_url()], 0);
+    for check in ["clock", "http port", "peer port", "data folder", "peer"] {
+        assert_eq!(found(check).iter().map(|(verdict, ..)| verdict.as_str()).collect::<Vec<_>>(), ["good"], "{check}");
+    }
+    assert!(found("peer")[0].1.contains("answers: dolmen/"), "{:?}", found("peer"));
+    assert_eq!(found("disk sync").len(), 1);
+    assert!(!dir.path().join("data").exists(), "it leaves nothing behind");
+
+    // A running node's own settings are in order, another program's port is not.
+    let http = format!("127.0.0.1:{}", node.http_port());
+    let p2p = format!("127.0.0.1:{}", node.p2p_port());
+    let own = doctor(&["--http", &http, "--p2p", &p2p, "--data-dir", &data], 0);
+    assert_eq!(own("http port")[0], ("good".into(), format!("{http}: a node runs there"), String::new()));
+    assert_eq!(own("peers")[0].0, "look");
+
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = taken.local_addr().expect("bound").to_string();
+    let readable = dir.path().join("token");
+    fs::write(&readable, "0123456789abcdef").expect("a file");
+    fs::set_permissions(&readable, fs::Permissions::from_mode(0o644)).expect("ours");
+    let bad = doctor(
+        &[
+            "--http",
+            "0.0.0.0:0",
+            "--p2p",
+            &port,
+            "--data-dir",
+            "/proc/nothing",
+            "--peer",
+            "ws://127.0.0.1:1",
+            "--api-token-file",
+            readable.to_str().expect("a plain path"),
+        ],
+        1,
+    );
+    assert_eq!(bad("peer port")[0].0, "bad");
+    assert!(bad("peer port")[0].2.contains("choose another port with --p2p"));
+    assert_eq!(bad("data folder")[0].0, "bad");
+    assert!(bad("data folder")[0].2.contains("--data-dir"), "{:?}", bad("data folder"));
+    assert_eq!((bad("peer")[0].0.as_str(), bad("token file")[0].0.as_str()), ("bad", "look"));
+    assert!(bad("token file")[0].2.starts_with("chmod 600 "));
+    let open = doctor(&["--http", "0.0.0.0:0", "--p2p", "127.0.0.1:0", "--data-dir", &data], 0);
+    assert!(open("reach")[0].2.contains("--api-token-file"));
+}

@@ -1,0 +1,157 @@
+//! `GET /metrics`: names, types and units as Prometheus wants them, and each number moves when it should.
+
+use super::prometheus::Page;
+use super::support::http::Request;
+use super::support::process::NodeOptions;
+use super::support::{NodeProcess, add_peer, mine, mine_all, wait, wait_equal};
+
+fn page(node: &NodeProcess) -> Page {
+    let answer = node.get("/metrics").expect(200);
+    assert_eq!(answer.header("Content-Type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    Page::parse(answer.text())
+}
+
+#[test]
+fn names_types_and_units_are_prometheus() {
+    let node = NodeProcess::start(NodeOptions::new());
+    // What has no series before it happens.
+    let _ = node.post_json("/mineBlock", r#"{"data":[]}"#).problem(422);
+    let page = page(&node);
+    for (name, metric) in &page.metrics {
+        assert!(name.starts_with("dolmen_"), "{name}");
+        assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'), "{name}");
+        assert!(["counter", "gauge", "histogram"].contains(&metric.kind.as_str()), "{name}: {}", metric.kind);
+        assert!(metric.help.len() > 10 && metric.help.ends_with('.'), "{name}: {}", metric.help);
+        assert!(!name.ends_with("_total"), "{name}: the suffix is the format's");
+        if let Some(unit) = &metric.unit {
+            assert!(name.ends_with(unit.as_str()), "{name} is in {unit}");
+        }
+    }
+    let mut names: Vec<(&str, &str)> = page.metrics.iter().map(|(name, m)| (name.as_str(), m.kind.as_str())).collect();
+    names.sort_unstable();
+    let wanted = [
+        ("dolmen_banned_addresses", "gauge"),
+        ("dolmen_bans", "counter"),
+        ("dolmen_chain_blocks", "counter"),
+        ("dolmen_chain_entries", "counter"),
+        ("dolmen_chain_height", "gauge"),
+        ("dolmen_commit_blocks", "histogram"),
+        ("dolmen_commit_seconds", "histogram"),
+        ("dolmen_http_request_seconds", "histogram"),
+        ("dolmen_http_responses", "counter"),
+        ("dolmen_index_bytes", "gauge"),
+        ("dolmen_log_bytes", "gauge"),
+        ("dolmen_mailbox_wait_seconds", "histogram"),
+        ("dolmen_outbox_submissions", "gauge"),
+        ("dolmen_parked_branches", "gauge"),
+        ("dolmen_peer_bytes", "counter"),
+        ("dolmen_peer_messages", "counter"),
+        ("dolmen_peers", "gauge"),
+        ("dolmen_refusals", "counter"),
+        ("dolmen_reorg_blocks", "histogram"),
+        ("dolmen_reorgs", "counter"),
+        ("dolmen_requeued_submissions", "counter"),
+        ("dolmen_side_blocks", "gauge"),
+        ("dolmen_sync_blocks", "counter"),
+        ("dolmen_sync_left_blocks", "gauge"),
+        ("dolmen_uptime_seconds", "gauge"),
+        ("dolmen_writable", "gauge"),
+    ];
+    assert_eq!(names, wanted);
+    // A histogram's buckets rise, and the last is the count.
+    for (name, metric) in page.metrics.iter().filter(|(_, metric)| metric.kind == "histogram") {
+        let of = |suffix: &str| {
+            let wanted = format!("{name}{suffix}");
+            page.samples.iter().filter(move |(found, ..)| *found == wanted)
+        };
+        for (_, labels, count) in of("_count") {
+            let same = |found: &&(String, super::prometheus::Labels, f64)| {
+                labels.iter().all(|(key, value)| found.1.get(key) == Some(value))
+            };
+            let buckets: Vec<f64> = of("_bucket").filter(same).map(|(.., value)| *value).collect();
+            assert!(buckets.is_sorted() && buckets.last() == Some(count), "{name} {labels:?} {metric:?}: {buckets:?}");
+        }
+    }
+}
+
+#[test]
+fn each_number_moves_when_it_should() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let before = page(&node);
+    let moved = |name: &str, labels: &[(&str, &str)]| page(&node).value(name, labels) - before.value(name, labels);
+    assert_eq!(before.value("dolmen_writable", &[]), 1.0);
+    assert!(before.value("dolmen_log_bytes", &[]) > 0.0);
+
+    mine_all(&node, &["one", "two", "three"]);
+    mine(&node, "four");
+    assert_eq!(moved("dolmen_chain_height", &[]), 2.0);
+    assert_eq!(moved("dolmen_chain_blocks_total", &[("source", "mined")]), 2.0);
+    assert_eq!(moved("dolmen_chain_entries_total", &[("source", "mined")]), 4.0);
+    assert_eq!(moved("dolmen_commit_seconds_count", &[]), 2.0);
+    assert_eq!(moved("dolmen_commit_blocks_sum", &[]), 2.0);
+    assert_eq!(moved("dolmen_mailbox_wait_seconds_count", &[]), 2.0);
+    assert_eq!(moved("dolmen_http_request_seconds_count", &[("route", "/mineBlock")]), 2.0);
+    assert!(moved("dolmen_log_bytes", &[]) > 0.0);
+
+    let _ = node.post_json("/mineBlock", &format!("{{\"data\":[\"{}\"]}}", "A".repeat(64))).problem(422);
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_refusals_total", &[("rule", "entry-ambiguous")]), 1.0);
+    assert_eq!(now.value("dolmen_http_responses_total", &[("route", "/mineBlock"), ("status", "422")]), 1.0);
+    let _ = node.get("/no/such/route").problem(404);
+    let _ = node.request(&Request::get("/status").header("Host", "evil.example")).problem(421);
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_http_responses_total", &[("route", "none"), ("status", "404")]), 1.0);
+    assert_eq!(now.value("dolmen_http_responses_total", &[("status", "421")]), 1.0);
+
+    // A longer chain of a peer: our two blocks leave, and both submissions are mined again.
+    let other = NodeProcess::start(NodeOptions::new());
+    for entry in ["a", "b", "c"] {
+        mine(&other, entry);
+    }
+    add_peer(&node, &other.p2p_url());
+    wait::until(wait::SOON, "the outbox to be empty again", || {
+        let now = page(&node);
+        let again = now.value("dolmen_chain_entries_total", &[("source", "outbox")]) == 4.0;
+        (again && now.value("dolmen_outbox_submissions", &[]) == 0.0).then_some(())
+    });
+    wait_equal(&[&node, &other]);
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_reorgs_total", &[]), 1.0);
+    assert_eq!(now.value("dolmen_reorg_blocks_sum", &[]), 2.0);
+    assert_eq!(now.value("dolmen_requeued_submissions_total", &[]), 2.0);
+    assert_eq!(now.value("dolmen_chain_blocks_total", &[("source", "peer")]), 3.0);
+    assert_eq!(now.value("dolmen_chain_entries_total", &[("source", "peer")]), 3.0);
+    assert_eq!(now.value("dolmen_side_blocks", &[]), 2.0);
+    assert_eq!(now.value("dolmen_peers", &[("kind", "native"), ("direction", "outbound")]), 1.0);
+    assert_eq!(page(&other).value("dolmen_peers", &[("kind", "native"), ("direction", "inbound")]), 1.0);
+    for direction in ["sent", "received"] {
+        for kind in ["hello", "query_last"] {
+            let labels = [("direction", direction), ("type", kind)];
+            assert_eq!(now.value("dolmen_peer_messages_total", &labels), 1.0, "{labels:?}");
+            assert!(now.value("dolmen_peer_bytes_total", &labels) > 20.0, "{labels:?}");
+        }
+    }
+    let _ = node.post_json("/bans", r#"{"address":"203.0.113.9"}"#).expect(200);
+    assert_eq!(moved("dolmen_banned_addresses", &[]), 1.0);
+}
+
+#[test]
+fn a_long_catch_up_is_seen() {
+    let (old, new) = (NodeProcess::start(NodeOptions::new()), NodeProcess::start(NodeOptions::new()));
+    let mut connection = old.connect();
+    // More than comes in one batch.
+    let body = serde_json::json!({ "data": ["x".repeat(2_000), "y"] }).to_string();
+    let request = Request::post_json("/mineBlock", &body);
+    for _ in 0..1_200 {
+        let _ = connection.send(&request).expect("an answer").expect(200);
+    }
+    add_peer(&new, &old.p2p_url());
+    wait_equal(&[&old, &new]);
+    let now = page(&new);
+    assert_eq!(now.value("dolmen_sync_blocks_total", &[]), 1_200.0);
+    assert_eq!(now.value("dolmen_chain_blocks_total", &[("source", "peer")]), 1_200.0);
+    assert_eq!(now.value("dolmen_chain_entries_total", &[("source", "peer")]), 2_400.0);
+    assert_eq!(now.value("dolmen_sync_left_blocks", &[]), 0.0);
+    let labels = [("direction", "received"), ("type", "batch")];
+    assert!(now.value("dolmen_peer_bytes_total", &labels) > 1_200.0);
+}
