@@ -16,7 +16,7 @@ const BATCH: usize = 1_000;
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:3000".to_owned());
-    let client = Client::new(&url, None);
+    let client = Client::new(&url, None, None)?;
     let (to, lines) = mpsc::sync_channel(BATCH);
     std::thread::spawn(move || {
         std::io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| to.send(line))

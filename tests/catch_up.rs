@@ -93,6 +93,7 @@ impl<S: Read + Write> Supplier<S> {
             port: 9,
             tip,
             agent: "catch_up test".to_owned(),
+            challenge: None,
         };
         supplier.say(Message::text(message::hello(&hello)));
         supplier
