@@ -1,7 +1,7 @@
 //! The command line: what can be typed. Each command has a file of its own, which says what it does with the rest of the
 //! crate.
 //!
-//! stdout is data, stderr is talk; exit codes are in [`exit`](crate::exit). `output` is how answers look, `progress` the
+//! stdout is data, stderr is talk; exit codes are in [`exit`]. `output` is how answers look, `progress` the
 //! bars, `chain` and `elements` how long chains are read without holding them.
 
 mod chain;

@@ -141,6 +141,9 @@ fn value(document: &Value, schema: &Value, rng: &mut StdRng) -> Value {
         let target = document.pointer(reference.trim_start_matches('#')).expect("a schema");
         return value(document, target, rng);
     }
+    if !schema["example"].is_null() && rng.random_ratio(1, 3) {
+        return schema["example"].clone();
+    }
     let kind = match &schema["type"] {
         Value::Array(kinds) => kinds[rng.random_range(0..kinds.len())].as_str(),
         kind => kind.as_str(),

@@ -4,6 +4,7 @@
 //! to end such a link must do it by the socket, which [`keep_socket`] puts aside when the connection opens.
 
 use std::any::Any;
+use std::future::ready;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -112,10 +113,12 @@ pub async fn accept(
         .start()
 }
 
-/// The payload, ended by an error at the first frame that announces too much.
+/// The payload, ended by an error at the first frame that announces too much. A connection that was cut is its end and no
+/// error: on an error what came before and was not looked at yet would be thrown away.
 fn guarded(payload: web::Payload, line: Arc<Line>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
     let mut guard = Guard::default();
-    payload.map(move |chunk| {
+    let whole = payload.take_while(|chunk| ready(!matches!(chunk, Err(PayloadError::Incomplete(_)))));
+    whole.map(move |chunk| {
         let chunk = chunk?;
         guard.check(&chunk, line.limits()).inspect_err(|_| line.note_offence())?;
         if guard.inside() {
