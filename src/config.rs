@@ -39,7 +39,6 @@ use thiserror::Error;
 use crate::peer::address::PeerAddress;
 use crate::peer::proof::ClusterKey;
 use crate::peer::slots::Slots;
-use crate::tls;
 
 /// Port of the HTTP server unless another is set.
 pub const DEFAULT_HTTP_PORT: u16 = 3000;
@@ -68,6 +67,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// The files that TLS is spoken with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TlsFiles {
+    /// Certificate chain and private key that HTTP and the peer port are served with; plain if `None`.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Certificates of the authorities that peers behind `wss://` are signed by; none can be dialled if `None`.
+    pub ca: Option<PathBuf>,
+}
+
 /// The settings of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -86,7 +94,7 @@ pub struct Config {
     /// What peers have to hold; links are open to everybody if `None`.
     pub cluster_key: Option<ClusterKey>,
     /// Files for TLS.
-    pub tls: tls::Files,
+    pub tls: TlsFiles,
     /// KiB per second in which the chain on disk is judged again; 0 for not at all.
     pub scrub_rate: u64,
     /// Blocks that a stranger's branch may undo.
@@ -109,7 +117,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             api_token: None,
             cluster_key: None,
-            tls: tls::Files::default(),
+            tls: TlsFiles::default(),
             scrub_rate: DEFAULT_SCRUB_RATE,
             max_reorg: DEFAULT_MAX_REORG,
             slots: Slots::default(),
@@ -504,7 +512,7 @@ impl Config {
                 .unwrap_or(default.allowed_hosts),
             api_token: None,
             cluster_key: None,
-            tls: tls::Files { identity, ca: path(|layer| layer.tls_ca.clone()) },
+            tls: TlsFiles { identity, ca: path(|layer| layer.tls_ca.clone()) },
             scrub_rate: first(|layer| layer.scrub_rate).unwrap_or(default.scrub_rate),
             max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
             slots: slots(&layers)?,

@@ -17,15 +17,6 @@ use thiserror::Error;
 /// What is spoken inside.
 const ALPN: &[u8] = b"http/1.1";
 
-/// The files of a node.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Files {
-    /// Certificate chain and private key that HTTP and the peer port are served with; plain if `None`.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Certificates of the authorities that peers behind `wss://` are signed by; none can be dialled if `None`.
-    pub ca: Option<PathBuf>,
-}
-
 /// Why TLS cannot be spoken, in one sentence.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum TlsError {

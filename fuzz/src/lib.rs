@@ -19,6 +19,9 @@ pub mod store;
 #[path = "../../src/config.rs"]
 pub mod config;
 
+#[path = "../../src/text.rs"]
+pub mod text;
+
 /// What HTTP requests carry.
 #[path = "../../src/http/bodies.rs"]
 pub mod bodies;

@@ -116,7 +116,7 @@ struct World {
 fuzz_target!(|events: Vec<Event<'_>>| {
     let mut world = World {
         keeper: Keeper::open(MemoryStorage::new(), 10).expect("maps"),
-        sync: Sync::default(),
+        sync: Sync::new(10),
         staged: None,
         work: VecDeque::new(),
         links: BTreeMap::new(),
@@ -198,6 +198,7 @@ impl World {
             let link = match &action {
                 Action::Send(link, _) | Action::Import { link, .. } | Action::Stage { link, .. } => Some(*link),
                 Action::Switch { link, .. } | Action::Serve { link, .. } | Action::Close { link, .. } => Some(*link),
+                Action::PassOver { link, .. } | Action::Restore { link, .. } => Some(*link),
                 Action::Unstage => None,
             };
             if let Some(link) = link {
@@ -221,6 +222,9 @@ impl World {
                 }
                 Action::Switch { link, ticket, origin } => self.work.push_back(Work::Switch(link, ticket, origin)),
                 Action::Unstage => self.work.push_back(Work::Unstage),
+                // Only people are told.
+                Action::PassOver { .. } => {}
+                Action::Restore { .. } => panic!("nothing is damaged here that could be restored"),
                 Action::Serve { link, from, upto } => {
                     let asked = self.links.get_mut(&link).expect("just asked");
                     asked.serving += 1;

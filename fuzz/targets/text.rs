@@ -14,6 +14,9 @@ fuzz_target!(|text: &str| {
                 "blocks come back as they were"
             );
         }
+        Ok(Text::Proof(read)) => {
+            assert_eq!(parse(&message::proof(&read)), Ok(Text::Proof(read)), "PROOF comes back as it was");
+        }
         Ok(Text::QueryLast | Text::QueryAll | Text::Unknown(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
