@@ -211,18 +211,25 @@ impl Page {
         self.until(&text).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Clicks into the middle of an element.
+    /// Clicks into the middle of an element. What else moves the page meanwhile can make a click miss: then once more.
     pub fn click(&mut self, selector: &str) {
         let selector = json!(selector);
-        let place = self.until(&format!(
+        let aim = format!(
             "(() => {{ const e = document.querySelector({selector}); if (!e || e.disabled) return null; \
-             e.scrollIntoView({{ block: 'center' }}); const r = e.getBoundingClientRect(); \
-             return r.width ? [r.x + r.width / 2, r.y + r.height / 2] : null; }})()"
-        ));
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event);
-        }
+             e.scrollIntoView({{ block: 'center' }}); const r = e.getBoundingClientRect(); if (!r.width) return null; \
+             const at = [r.x + r.width / 2, r.y + r.height / 2]; if (!e.contains(document.elementFromPoint(...at))) return null; \
+             window.hit = null; addEventListener('click', click => window.hit = e.contains(click.target), {{ once: true, capture: true }}); \
+             return at; }})()"
+        );
+        let hit = wait::try_until(wait::SOON, || {
+            let place = self.until(&aim);
+            for kind in ["mousePressed", "mouseReleased"] {
+                let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
+                self.call("Input.dispatchMouseEvent", event);
+            }
+            (self.run("window.hit") == true).then_some(())
+        });
+        assert!(hit.is_some(), "{selector} was clicked in vain");
     }
 
     /// Types a text where the focus is.
