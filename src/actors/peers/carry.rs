@@ -173,12 +173,12 @@ impl PeerManager {
                     self.stage(link, ticket, StageBlocks { fork, after, blocks }, ctx);
                 }
                 Action::Switch { link, ticket, origin } => self.switch(link, ticket, origin, ctx),
-                // Lost only when the chain's actor is gone, and the staged branch with it.
                 Action::PassOver { link, tip, depth } => {
                     let remote = self.links.get(link).map(|link| link.remote);
                     warn!(link, ?remote, %tip, depth, "a stranger's branch is longer than is kept beside the chain and \
                         is not fetched; name the peer with /addPeers if it is to be taken over");
                 }
+                // Lost only when the chain's actor is gone, and the staged branch with it.
                 Action::Unstage => self.parts.chain.do_send(DropBranch),
                 Action::Serve { link, from, upto } => self.serve(link, from, upto, ctx),
                 Action::Restore { link, blocks } => self.restore(link, blocks, ctx),
