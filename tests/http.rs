@@ -5,7 +5,6 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::audit::Audit;
@@ -496,7 +495,7 @@ fn requests_that_break_off_or_wait_are_survived() {
     // Told that it will be sent, the client waits until it may.
     let mut connection = node.connect();
     connection.send_raw(head(18, "Expect: 100-continue\r\n").as_bytes()).expect("sent");
-    thread::sleep(Duration::from_millis(50));
+    assert_eq!(connection.receive_interim().expect("an interim answer"), 100);
     connection.send_raw(br#"{"data":["Hello"]}"#).expect("sent");
     assert_eq!(connection.receive(false).expect("an answer").expect(200).json()["body"], json!(["Hello"]));
     // Chunked bodies are bodies, byte by byte too.

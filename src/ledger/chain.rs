@@ -91,8 +91,15 @@ pub struct Branch {
     pub parked: bool,
 }
 
+/// A side block that was taken out for a moment.
+struct Taken {
+    side: SideBlock,
+    /// Whether a stranger brought it.
+    strange: bool,
+}
+
 /// The side blocks and the choice between their branches and the best chain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Chain {
     /// Every kept block off the best chain.
     sides: HashMap<BlockHash, SideBlock>,
@@ -133,12 +140,6 @@ impl Chain {
         self.leaves.iter().filter(parked).count()
     }
 
-    /// Whether a block is kept off the best chain.
-    #[must_use]
-    pub fn is_side(&self, hash: &BlockHash) -> bool {
-        self.sides.contains_key(hash)
-    }
-
     /// Says what a run of blocks, each the child of the one before, would change.
     ///
     /// # Errors
@@ -156,7 +157,9 @@ impl Chain {
         if first.height() == Height::GENESIS {
             rules::is_genesis(first)?;
         }
-        rules::check_run(run.iter().skip(1).map(AsRef::as_ref), first.tip()).or_else(one_block_is_a_run)?;
+        if run.len() > 1 {
+            rules::check_run(run[1..].iter().map(AsRef::as_ref), first.tip())?;
+        }
         let known = self.known_prefix(run, storage)?;
         if known > 0 {
             self.height_is_the_known_blocks(first, storage)?;
@@ -221,7 +224,7 @@ impl Chain {
         Ok(storage.height_of(hash)?.map_or(Place::Unknown, Place::Best))
     }
 
-    /// A kept side block as a tip; `None` if it is not kept.
+    /// A block that is kept off the best chain, as a tip; `None` if it is on it or not kept.
     #[must_use]
     pub fn side_tip(&self, hash: &BlockHash) -> Option<Tip> {
         self.sides.get(hash).map(|side| Tip { height: side.height, hash: side.hash })
@@ -265,15 +268,17 @@ impl Chain {
     /// Which side blocks to give up when `come` are added and `gone` leave, so that the limits hold: the lowest tips first,
     /// each before its parent.
     #[must_use]
-    pub fn overflow(&self, gone: &[BlockHash], come: &[SideBlock]) -> Vec<BlockHash> {
+    pub fn overflow(&mut self, gone: &[BlockHash], come: &[SideBlock]) -> Vec<BlockHash> {
         self.overflow_from(gone, come, Origin::Trusted)
     }
 
     /// As [`Chain::overflow`], for blocks that somebody brought. What strangers brought goes first, so that no stranger
     /// pushes out what was ours; and what would be parked goes before what is parked already, so that nobody pushes out a
     /// branch that an operator is to look at.
+    ///
+    /// Tried out on the tree itself and taken back: a copy of a full tree for each block that anybody sends is too dear.
     #[must_use]
-    pub fn overflow_from(&self, gone: &[BlockHash], come: &[SideBlock], origin: Origin) -> Vec<BlockHash> {
+    pub fn overflow_from(&mut self, gone: &[BlockHash], come: &[SideBlock], origin: Origin) -> Vec<BlockHash> {
         let bytes = self.bytes + come.iter().map(|side| side.bytes).sum::<u64>();
         let might = bytes > MAX_SIDE_BYTES
             || self.sides.len() + come.len() > MAX_SIDE_BLOCKS
@@ -284,15 +289,31 @@ impl Chain {
         }
         let new: HashSet<BlockHash> =
             come.iter().map(|side| side.hash).filter(|hash| !self.sides.contains_key(hash)).collect();
-        let mut after = self.clone();
-        after.note(gone, come.to_vec());
-        after.note_origin(come, origin);
+        let gone: Vec<Taken> = gone.iter().filter_map(|hash| self.take(hash)).collect();
+        let come: Vec<SideBlock> = come.iter().filter(|side| self.insert(**side)).copied().collect();
+        self.note_origin(&come, origin);
         let mut given_up = Vec::new();
-        while let Some(hash) = after.too_much(&new) {
-            after.remove(&hash);
-            given_up.push(hash);
+        while let Some(taken) = self.too_much(&new).and_then(|hash| self.take(&hash)) {
+            given_up.push(taken);
         }
-        given_up
+        given_up.iter().rev().for_each(|taken| self.put_back(taken));
+        come.iter().rev().for_each(|side| drop(self.take(&side.hash)));
+        gone.iter().rev().for_each(|taken| self.put_back(taken));
+        given_up.into_iter().map(|taken| taken.side.hash).collect()
+    }
+
+    /// Takes a block out so that it can be put back, which is to be done in the opposite order.
+    fn take(&mut self, hash: &BlockHash) -> Option<Taken> {
+        let taken = Taken { side: *self.sides.get(hash)?, strange: self.strange.contains(hash) };
+        self.remove(hash);
+        Some(taken)
+    }
+
+    fn put_back(&mut self, taken: &Taken) {
+        self.insert(taken.side);
+        if taken.strange {
+            self.strange.insert(taken.side.hash);
+        }
     }
 
     /// The tip to give up next, if there is too much of something.
@@ -335,9 +356,10 @@ impl Chain {
         self.leaves.iter().rev().map(branch).collect()
     }
 
-    fn insert(&mut self, side: SideBlock) {
+    /// Answers whether it was not there yet.
+    fn insert(&mut self, side: SideBlock) -> bool {
         if self.sides.contains_key(&side.hash) {
-            return;
+            return false;
         }
         self.sides.insert(side.hash, side);
         self.bytes += side.bytes;
@@ -351,6 +373,7 @@ impl Chain {
         if let Some(parent) = self.sides.get(&side.parent) {
             self.leaves.remove(&(parent.height, Reverse(parent.hash)));
         }
+        true
     }
 
     fn remove(&mut self, hash: &BlockHash) {
@@ -369,14 +392,6 @@ impl Chain {
                 self.leaves.insert((parent.height, Reverse(parent.hash)));
             }
         }
-    }
-}
-
-/// A run of one block has no pair to judge.
-fn one_block_is_a_run(error: RuleError) -> Result<Tip, RuleError> {
-    match error {
-        RuleError::NoBlocks => Ok(super::genesis::tip()),
-        other => Err(other),
     }
 }
 

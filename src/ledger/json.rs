@@ -8,12 +8,16 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::block::{Block, BlockView, CheckedBlock, Header};
+use super::limits::MAX_BODY_ENTRIES;
 use super::rules::{self, RuleError};
+
+/// Characters of a parser's reason: its own words and enough of what it quotes.
+const MAX_REASON_CHARS: usize = 200;
 
 impl Serialize for Header {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -156,7 +160,17 @@ pub fn parse_blocks_with<T>(text: &str, turn: impl FnMut(Block) -> Result<T, Rul
 }
 
 fn not_a_block(error: serde_json::Error) -> RuleError {
-    RuleError::NotABlock { reason: error.to_string() }
+    RuleError::NotABlock { reason: reason(&error) }
+}
+
+/// What the parser found and where. It quotes a text of a wrong type in full, and a stranger's texts are as long as messages
+/// may be; what is said here is kept and shown.
+pub(crate) fn reason(error: &serde_json::Error) -> String {
+    let whole = error.to_string();
+    match whole.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => format!("{}… at line {} column {}", &whole[..end], error.line(), error.column()),
+        None => whole,
+    }
 }
 
 /// A block as it stands in JSON, before its fields are judged.
@@ -164,7 +178,7 @@ fn not_a_block(error: serde_json::Error) -> RuleError {
 struct RawBlock<'a> {
     #[serde(borrow)]
     header: Object<RawHeader<'a>>,
-    body: Vec<String>,
+    body: Entries,
 }
 
 #[derive(Deserialize)]
@@ -183,7 +197,46 @@ struct RawHeader<'a> {
 impl RawBlock<'_> {
     fn shaped(self) -> Result<Block, RuleError> {
         let RawHeader { version, index, previous_hash, time, merkle_root } = self.header.0;
-        Block::from_parts(&version, index, &previous_hash, time, &merkle_root, self.body)
+        let Entries { kept, all } = self.body;
+        let block = Block::from_parts(&version, index, &previous_hash, time, &merkle_root, kept)?;
+        if all > block.body.len() { Err(RuleError::BodyEntries { got: all }) } else { Ok(block) }
+    }
+}
+
+/// A body's entries, as many as a block may have, and how many there are. An empty one takes three bytes of text, and eight
+/// times that in memory.
+struct Entries {
+    kept: Vec<String>,
+    all: usize,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Few;
+
+        impl<'de> Visitor<'de> for Few {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries, A::Error> {
+                let mut kept = Vec::new();
+                while kept.len() < MAX_BODY_ENTRIES
+                    && let Some(entry) = seq.next_element()?
+                {
+                    kept.push(entry);
+                }
+                let mut all = kept.len();
+                while kept.len() == MAX_BODY_ENTRIES && seq.next_element::<IgnoredAny>()?.is_some() {
+                    all += 1;
+                }
+                Ok(Entries { kept, all })
+            }
+        }
+
+        deserializer.deserialize_seq(Few)
     }
 }
 
@@ -239,6 +292,28 @@ impl<'de, T, F: FnMut(Block) -> Result<T, RuleError>> Visitor<'de> for Blocks<F>
 mod tests {
     use super::*;
     use crate::ledger::genesis;
+
+    #[test]
+    fn of_too_many_entries_as_many_are_kept_as_a_block_may_have() {
+        for count in [0, 1, MAX_BODY_ENTRIES, MAX_BODY_ENTRIES + 1, 1_000_000] {
+            let text = format!("[{}]", vec!["\"\""; count].join(","));
+            let Entries { kept, all } = serde_json::from_str(&text).expect("strings");
+            assert_eq!((kept.len(), all), (count.min(MAX_BODY_ENTRIES), count));
+            assert!(kept.capacity() <= 2 * MAX_BODY_ENTRIES, "{count} entries take room for {}", kept.capacity());
+        }
+    }
+
+    #[test]
+    fn a_reason_quotes_little_of_a_long_text() {
+        let text = to_string(genesis::block().block());
+        let long = text.replace("\"index\":0", &format!("\"index\":\"{}\"", "é".repeat(1_000_000)));
+        let Err(RuleError::NotABlock { reason }) = parse_block(&long) else { panic!("a text is no index") };
+        assert!(reason.starts_with("invalid type: string \"éé"), "{reason}");
+        assert!(reason.ends_with("é… at line 1 column 2000038"), "{reason}");
+        assert!(reason.chars().count() < 250, "{reason}");
+        let Err(RuleError::NotABlock { reason }) = parse_block("[]") else { panic!("an array is no block") };
+        assert_eq!(reason, "invalid type: sequence, expected an object at line 1 column 0");
+    }
 
     #[test]
     fn the_text_is_what_serde_would_write() {

@@ -5,7 +5,7 @@
 //! chain, so a new placement is only made on a branch that holds no older one, and an older block cannot descend from a
 //! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from [`Storage`].
 
-use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
@@ -27,7 +27,7 @@ pub struct Outbox {
     waiting: BTreeSet<SubmissionId>,
     /// Where those that wait were placed, as far as it was asked: this does not change while they wait, and reading it
     /// again at every change of tip would let a long outbox fall behind the chain for ever.
-    placed: RefCell<HashMap<SubmissionId, Vec<BlockHash>>>,
+    placed: HashMap<SubmissionId, Vec<BlockHash>>,
     /// When they are mined again; `None` when nothing waits or no delay was drawn yet.
     due: Option<Millis>,
 }
@@ -77,7 +77,7 @@ impl Outbox {
     /// # Errors
     /// Unreadable or damaged storage.
     pub fn judge<S: Storage>(
-        &self,
+        &mut self,
         left: &[Placed],
         storage: &S,
         on_new_chain: impl Fn(&BlockHash) -> Result<bool, StorageError>,
@@ -99,12 +99,12 @@ impl Outbox {
             Ok(storage.placements_of(submission)?.into_iter().map(|(block, _)| block).collect())
         };
         let mut effect = Effect::default();
-        let mut known = self.placed.borrow_mut();
         for submission in &self.waiting {
-            if !known.contains_key(submission) {
-                known.insert(*submission, blocks_of(submission)?);
-            }
-            if any_on_new_chain(&known[submission])? {
+            let blocks = match self.placed.entry(*submission) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(blocks_of(submission)?),
+            };
+            if any_on_new_chain(blocks)? {
                 effect.satisfied.push(*submission);
             }
         }
@@ -123,7 +123,7 @@ impl Outbox {
         self.waiting.extend(&effect.lost);
         for submission in &effect.satisfied {
             self.waiting.remove(submission);
-            self.placed.get_mut().remove(submission);
+            self.placed.remove(submission);
         }
         if self.waiting.is_empty() {
             self.due = None;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::{Host, Url};
 
+/// Bytes of an address: a name has at most 253 characters, and what others tell us is kept by the hundred.
+const MAX_ADDRESS_BYTES: usize = 512;
+
 /// Where a peer listens. Two spellings of one host and port are equal; two names of one machine are not.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -88,6 +91,10 @@ impl FromStr for PeerAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let got = || text.chars().take(100).collect::<String>();
+        if text.len() > MAX_ADDRESS_BYTES {
+            let why = format!("it is longer than {MAX_ADDRESS_BYTES} bytes");
+            return Err(AddressError::NotAnAddress { got: got(), why });
+        }
         let url = Url::parse(text.trim())
             .map_err(|error| AddressError::NotAnAddress { got: got(), why: error.to_string() })?;
         let scheme = match url.scheme() {
@@ -167,7 +174,8 @@ mod tests {
         for text in ["ws://u@host:1", "ws://u:p@host:1", "ws://host:1/x", "ws://host:1/?a", "ws://host:1/#a"] {
             assert!(matches!(refused(text), AddressError::Extras { .. }), "{text}");
         }
-        for text in ["", "host", "ws:", "ws://", "ws://host:0", "ws://host:99999", "ws://ho st:1", "6006"] {
+        let long = format!("ws://{}:1", "host.".repeat(200));
+        for text in ["", "host", "ws:", "ws://", "ws://host:0", "ws://host:99999", "ws://ho st:1", "6006", &long] {
             assert!(matches!(refused(text), AddressError::NotAnAddress { .. }), "{text}");
         }
     }

@@ -11,7 +11,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use super::address::PeerAddress;
-use super::limits::{MAX_LEARNED, MAX_LEARNED_FROM_ONE, MAX_OUTBOUND};
+use super::limits::{MAX_ADDRESSES, MAX_LEARNED, MAX_LEARNED_FROM_ONE, MAX_OUTBOUND};
 use super::message::NodeId;
 use crate::ledger::chain::Origin;
 use crate::ledger::outbox::Millis;
@@ -215,11 +215,11 @@ impl Book {
         entry.state = State::Waiting(now + rng.random_range(wait / 2..=wait));
     }
 
-    /// Addresses that have answered with a link, to tell other peers.
+    /// Addresses where we have a link now, to tell other peers.
     #[must_use]
     pub fn worth_telling(&self) -> Vec<String> {
         let linked = self.entries.iter().filter(|(_, entry)| entry.state == State::Linked);
-        linked.map(|(address, _)| address.to_string()).take(super::limits::MAX_ADDRESSES).collect()
+        linked.map(|(address, _)| address.to_string()).take(MAX_ADDRESSES).collect()
     }
 
     /// The node that answered at an address last.

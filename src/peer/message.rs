@@ -151,22 +151,22 @@ pub fn proof(proof: &Proof) -> String {
 /// The frame is not a message, or its data do not fit its type.
 pub fn parse(frame: &str) -> Result<Text, MessageError> {
     let json::Object(envelope) = serde_json::from_str::<json::Object<Envelope<'_>>>(frame)
-        .map_err(|error| MessageError::Form(error.to_string()))?;
+        .map_err(|error| MessageError::Form(json::reason(&error)))?;
     let data = envelope.data.map_or("null", RawValue::get);
     match envelope.kind {
         QUERY_LAST => Ok(Text::QueryLast),
         QUERY_ALL => Ok(Text::QueryAll),
         RESPONSE_BLOCK => {
-            serde_json::from_str(data).map(Text::Blocks).map_err(|error| MessageError::BlocksForm(error.to_string()))
+            serde_json::from_str(data).map(Text::Blocks).map_err(|error| MessageError::BlocksForm(json::reason(&error)))
         }
         HELLO => {
             let json::Object(mut hello) = serde_json::from_str::<json::Object<Hello>>(data)
-                .map_err(|error| MessageError::HelloForm(error.to_string()))?;
+                .map_err(|error| MessageError::HelloForm(json::reason(&error)))?;
             hello.agent = hello.agent.chars().filter(|c| !text::is_unsafe(*c)).take(MAX_AGENT_CHARS).collect();
             Ok(Text::Hello(hello))
         }
         PROOF => {
-            serde_json::from_str(data).map(Text::Proof).map_err(|error| MessageError::ProofForm(error.to_string()))
+            serde_json::from_str(data).map(Text::Proof).map_err(|error| MessageError::ProofForm(json::reason(&error)))
         }
         other => Ok(Text::Unknown(other)),
     }
@@ -347,6 +347,16 @@ mod tests {
         let plus = hello(&example()).replace("\"0000000000000007\"", "\"+000000000000007\"");
         for text in [r#"{"type":16,"data":null}"#, r#"{"type":16,"data":{}}"#, &short, &plus] {
             assert!(matches!(parse(text), Err(MessageError::HelloForm(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_quotes_little_of_what_was_sent() {
+        let long = "x".repeat(100_000);
+        let port = hello(&example()).replace("\"port\":6005", &format!("\"port\":\"{long}\""));
+        for text in [format!(r#"{{"type":"{long}"}}"#), port] {
+            let reason = parse(&text).expect_err("a text is no number").to_string();
+            assert!(reason.len() < 300 && reason.contains("string \"xxx"), "{reason}");
         }
     }
 

@@ -78,7 +78,9 @@ proptest! {
             at = old.iter().find(|other| other.hash == side.parent).copied();
         }
         let mut chain = Chain::new(old.to_vec());
+        let before = chain.clone();
         let given_up = chain.overflow(&leaves_now, come);
+        prop_assert_eq!(&chain, &before, "it was only asked");
         let after = forest.iter().filter(|side| !leaves_now.contains(&side.hash)).map(|side| (side.hash, *side));
         let after: BTreeMap<BlockHash, SideBlock> = after.collect();
         prop_assert_eq!(&given_up, &naive(after.clone()));
@@ -99,7 +101,7 @@ fn blocks_are_counted_too() {
     };
     let long: Vec<SideBlock> = (0..MAX_SIDE_BLOCKS + 3).map(next).collect();
     let (kept, more) = long.split_at(MAX_SIDE_BLOCKS);
-    let chain = Chain::new(kept.to_vec());
+    let mut chain = Chain::new(kept.to_vec());
     assert_eq!(chain.overflow(&[], &[]), []);
     let wanted: Vec<BlockHash> = more.iter().rev().map(|side| side.hash).collect();
     assert_eq!(chain.overflow(&[], more), wanted, "the top of the only branch");
@@ -145,8 +147,10 @@ fn a_strangers_taller_junk_pushes_out_only_what_strangers_brought() {
     chain.note(&[], strange.clone());
     chain.note_origin(&strange, Origin::Stranger);
     let junk = branches(2_000, 200..220, false);
+    let before = chain.clone();
     let given_up = chain.overflow_from(&[], &junk, Origin::Stranger);
     assert_eq!(given_up, hashes_of(&strange[..20]), "the lowest of theirs");
+    assert_eq!(chain, before, "it was only asked");
     assert_eq!(chain.overflow(&[], &junk), hashes_of(&strange[..20]), "also for what a named peer brings");
     let low = branches(3_000, 1..2, false);
     assert_eq!(chain.overflow_from(&[], &low, Origin::Stranger), hashes_of(&low), "or what it brings now");

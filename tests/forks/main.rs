@@ -4,15 +4,20 @@
 //! A failure of a random test prints the smallest case; the case is also written to `tests/forks/regressions.txt`, which
 //! is played first from then on.
 
-use dolmen::ledger::block::{Block, Header, Height, SharedBlock, Tip, UnixTime, Version};
+use blocks::{NOW, block, block_at, run, tip_of};
+use dolmen::ledger::block::{Height, SharedBlock};
 use dolmen::ledger::chain::Origin;
+use dolmen::ledger::genesis;
 use dolmen::ledger::keeper::{Imported, Keeper, MineRequest, Mined, Update};
-use dolmen::ledger::{genesis, merkle, rules};
 use memory_storage::MemoryStorage;
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::FileFailurePersistence;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+
+/// Blocks that obey the rules.
+#[path = "../support/blocks.rs"]
+mod blocks;
 
 /// A storage that a few maps make.
 #[path = "../support/memory_storage.rs"]
@@ -43,8 +48,6 @@ mod outbox_prop;
 /// The chain told to whoever follows it.
 mod feed;
 
-const NOW: UnixTime = UnixTime(1_700_000_000);
-
 fn config(cases: u32) -> ProptestConfig {
     let persistence = FileFailurePersistence::Direct("tests/forks/regressions.txt");
     ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
@@ -52,37 +55,6 @@ fn config(cases: u32) -> ProptestConfig {
 
 fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
-}
-
-fn block_at(parent: Tip, time: u64, body: &[&str]) -> SharedBlock {
-    let body: Vec<String> = body.iter().map(|&entry| entry.to_owned()).collect();
-    let header = Header {
-        version: Version::mined(),
-        index: Height(parent.height.0 + 1),
-        previous_hash: parent.hash,
-        time: UnixTime(time),
-        merkle_root: merkle::root(&body).expect("an entry"),
-    };
-    rules::check_alone(Block { header, body }, NOW).expect("a good block").into()
-}
-
-fn block(parent: Tip, entry: &str) -> SharedBlock {
-    block_at(parent, NOW.0, &[entry])
-}
-
-/// So many blocks above a parent, told apart from other runs by a name.
-fn run(parent: Tip, name: &str, count: usize) -> Vec<SharedBlock> {
-    let mut tip = parent;
-    let next = |n: usize| {
-        let block = block(tip, &format!("{name} {n}"));
-        tip = block.tip();
-        block
-    };
-    (0..count).map(next).collect()
-}
-
-fn tip_of(run: &[SharedBlock]) -> Tip {
-    run.last().expect("a block").tip()
 }
 
 fn keeper(max_reorg: u64) -> Keeper<MemoryStorage> {

@@ -1,6 +1,6 @@
 //! One hash, one header; and mining and judging are one opinion. A failure prints the smallest case and the seed.
 
-use dolmen::ledger::block::{Block, CheckedBlock, Height, Tip, UnixTime};
+use dolmen::ledger::block::{Block, CheckedBlock, Header, Height, Tip, UnixTime, Version};
 use dolmen::ledger::keeper::{Keeper, MineError, MineRequest};
 use dolmen::ledger::limits::MAX_SECONDS_AHEAD;
 use dolmen::ledger::rules::{RuleError, check_alone, check_body, check_with_parent, is_genesis};
@@ -55,13 +55,35 @@ fn on(parent: Tip, version: &str, time: u64, body: Vec<String>) -> Block {
 }
 
 fn mined(body: &[String]) -> (Tip, Result<CheckedBlock, MineError>) {
+    mined_at(body, NOW)
+}
+
+/// What a node mines of these entries on its one block, by its clock.
+fn mined_at(body: &[String], clock: UnixTime) -> (Tip, Result<CheckedBlock, MineError>) {
     let mut keeper = Keeper::open(MemoryStorage::new(), 1_000).expect("maps");
     let first = MineRequest { entries: vec!["first".to_owned()], key: None };
+    let (answers, _) = keeper.mine(vec![first], NOW);
+    answers.into_iter().for_each(|answer| drop(answer.expect("a good body")));
     let second = MineRequest { entries: body.to_vec(), key: None };
-    let (answers, _) = keeper.mine(vec![first, second], NOW);
-    let mut answers = answers.into_iter().map(|answer| answer.map(|mined| (*mined.block).clone()));
-    let parent = answers.next().expect("two answers").expect("a good body").tip();
-    (parent, answers.next().expect("two answers"))
+    let (mut answers, _) = keeper.mine(vec![second], clock);
+    let parent = keeper.storage().chain()[1].tip();
+    (parent, answers.remove(0).map(|mined| (*mined.block).clone()))
+}
+
+/// A field of a block as it should be, or as another block would have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Field {
+    Right,
+    Wrong,
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    prop_oneof![4 => Just(Field::Right), 1 => Just(Field::Wrong)]
+}
+
+fn entries() -> impl Strategy<Value = Vec<String>> {
+    let entry = prop_oneof![8 => any::<String>(), 1 => "[0-9A-F]{64}", 1 => "[0-9A-F]{128}"];
+    vec(entry, 0..4)
 }
 
 proptest! {
@@ -96,6 +118,33 @@ proptest! {
                 (verdict, answer) => prop_assert!(false, "{:?} and {:?}", verdict, answer),
             }
         }
+    }
+
+    /// Nothing is accepted but what a node would have mined whose clock stood at the block's time and whose program had the
+    /// block's version; and all of that is.
+    #[test]
+    fn what_is_accepted_is_what_would_be_mined(
+        (body, other) in (entries(), entries()), version in "[0-9]{1,3}\\.[0-9]{1,3}\\.[0-9]{1,3}",
+        ahead in prop_oneof![Just(0), Just(MAX_SECONDS_AHEAD), Just(MAX_SECONDS_AHEAD + 1), 0..=NOW.0],
+        (index, previous, root) in (field(), field(), field()), by in 1..=3u64
+    ) {
+        let time = UnixTime(if ahead <= MAX_SECONDS_AHEAD + 1 { NOW.0 + ahead } else { ahead });
+        let (parent, mined) = mined_at(&body, time);
+        let header = Header {
+            version: Version::parse(&version).expect("three numbers"),
+            index: Height(parent.height.0 + if index == Field::Right { 1 } else { 1 + by }),
+            previous_hash: if previous == Field::Right { parent.hash } else { genesis::tip().hash },
+            time,
+            merkle_root: merkle::root(if root == Field::Right { &body } else { &other }).unwrap_or(MerkleRoot([0; 32])),
+        };
+        let block = Block { header, body };
+        let accepted = check_alone(block.clone(), NOW).and_then(|block| check_with_parent(&block, parent).map(|()| block));
+        let wanted = mined.ok().filter(|_| ahead != MAX_SECONDS_AHEAD + 1).map(|mined| {
+            let mut mined = mined.block().clone();
+            mined.header.version = block.header.version.clone();
+            mined
+        });
+        prop_assert_eq!(accepted.is_ok(), wanted.as_ref() == Some(&block), "{:?} and {:?}", accepted, wanted);
     }
 
     #[test]

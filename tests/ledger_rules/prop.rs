@@ -1,13 +1,17 @@
 //! What holds for any block and any text. A failure prints the smallest case and the seed.
 
-use dolmen::ledger::block::{Block, Header, Height, UnixTime, Version};
+use std::collections::BTreeMap;
+
+use dolmen::ledger::block::{Block, Header, Height, Tip, UnixTime, Version};
 use dolmen::ledger::limits::{MAX_SAFE_INTEGER, MAX_SECONDS_AHEAD};
-use dolmen::ledger::rules::{RuleError, check_alone, check_body};
+use dolmen::ledger::rules::{RuleError, check_alone, check_body, check_with_parent};
+use dolmen::ledger::survey::Survey;
 use dolmen::ledger::{BlockHash, MerkleRoot, json, merkle};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
-use super::{NOW, good_text, root_of, root_text};
+use super::{NOW, good_text, root_of, root_text, texts};
 
 /// `JSON.stringify` of a string, after the ECMAScript text (`QuoteJSONString`); Rust's strings hold no lone surrogates.
 fn stringify(text: &str) -> String {
@@ -126,6 +130,41 @@ fn relatives(body: &[String]) -> Vec<Vec<String>> {
     all
 }
 
+/// The parent that a block claims.
+fn block_parent(block: &Block) -> Tip {
+    Tip { height: Height(block.header.index.0.saturating_sub(1)), hash: block.header.previous_hash }
+}
+
+/// Every list of up to four texts of a few, among which the nodes of each other's trees are: of all that share a root one
+/// is accepted at most. Nothing here is chosen for being accepted.
+#[test]
+fn of_all_bodies_with_one_root_one_is_accepted() {
+    let leaf = |entry: &str| root_text(&[entry.to_owned()]);
+    let (a, b) = (leaf("a"), leaf("b"));
+    let pair = root_text(&texts(&["a", "b"]));
+    let joined = format!("{a}{b}");
+    let words = texts(&["a", "b", "", &a, &b, &pair, &joined, &format!("{b}{a}"), &leaf(&a), &a.to_lowercase()]);
+    let mut bodies: Vec<Vec<String>> = vec![vec![]];
+    for length in 0..4 {
+        let longer: Vec<Vec<String>> = bodies
+            .iter()
+            .filter(|body| body.len() == length)
+            .flat_map(|body| words.iter().map(|word| [&body[..], std::slice::from_ref(word)].concat()))
+            .collect();
+        bodies.extend(longer);
+    }
+    let mut families: BTreeMap<MerkleRoot, Vec<&Vec<String>>> = BTreeMap::new();
+    for body in &bodies[1..] {
+        families.entry(merkle::root(body).expect("entries")).or_default().push(body);
+    }
+    let shared = families.values().filter(|family| family.len() > 1).count();
+    assert!(shared > 1_000, "the words make roots that are shared: {shared}");
+    for family in families.values() {
+        let accepted: Vec<_> = family.iter().filter(|body| check_body(body).is_ok()).collect();
+        assert!(accepted.len() <= 1, "one root: {accepted:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -177,6 +216,42 @@ proptest! {
         for relative in family {
             let shares = relative != body && merkle::root(&relative) == root;
             prop_assert!(!shares || check_body(&relative).is_err(), "{:?} and {:?}", body, relative);
+        }
+    }
+
+    /// What a parser is given is what a peer sends: several blocks with all that a text can hold, spoilt at any byte, with
+    /// parts of it doubled, dropped and elsewhere.
+    #[test]
+    fn a_spoiled_array_of_any_blocks_is_never_a_panic_and_all_who_read_it_agree(
+        blocks in vec(block(), 1..4),
+        spoils in vec((any::<Index>(), any::<Index>(), any::<Index>(), 0..5u8, any::<u8>()), 1..4)
+    ) {
+        let mut bytes = json::array_to_string(&blocks).into_bytes();
+        for (at, from, to, how, with) in spoils {
+            let at = at.index(bytes.len());
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            let part = bytes[from.min(to)..from.max(to)].to_vec();
+            match how {
+                0 => bytes[at] = with,
+                1 => bytes.insert(at, with),
+                2 => bytes[at] ^= 1 << (with % 8),
+                3 => drop(bytes.splice(at..at, part)),
+                _ => drop(bytes.splice(from.min(to)..from.max(to), [with])),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok(blocks) = json::parse_blocks(&text) {
+            prop_assert_eq!(json::parse_blocks(&json::array_to_string(&blocks)), Ok(blocks));
+        }
+        // Without its brackets, as one block: the parser, the judges and the survey that names every broken rule.
+        let one = text.trim_start_matches('[').trim_end_matches(']');
+        let parent = block_parent(&blocks[0]);
+        let judged = json::parse_block(one).and_then(|block| check_alone(block, NOW));
+        let judged = judged.and_then(|block| check_with_parent(&block, parent).map(|()| block));
+        match (judged, Survey::new(Some(parent), NOW).next(one)) {
+            (Ok(judged), Ok(surveyed)) => prop_assert_eq!(judged, surveyed),
+            (Err(first), Err(broken)) => prop_assert!(broken.contains(&first), "{:?} is not in {:?}", first, broken),
+            (judged, surveyed) => prop_assert!(false, "{:?} and {:?} of {}", judged, surveyed, one),
         }
     }
 

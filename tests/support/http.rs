@@ -166,6 +166,11 @@ impl Connection {
         Ok(Response { status, headers, body })
     }
 
+    /// Reads the head of an interim answer, and returns its status; the answer itself is still to come.
+    pub fn receive_interim(&mut self) -> io::Result<u16> {
+        Ok(read_any_head(&mut self.reader)?.0)
+    }
+
     /// Sends a request and reads the head of the answer; the body is then read as it comes.
     pub fn stream(mut self, request: &Request) -> io::Result<Streaming> {
         self.send_raw(&request.bytes(self.address))?;
@@ -231,24 +236,31 @@ impl Streaming {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> io::Result<(u16, Vec<(String, String)>)> {
+/// A status and its headers.
+type Head = (u16, Vec<(String, String)>);
+
+/// The head of the answer itself; an interim one (100 Continue) may stand before it.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
     loop {
-        let status_line = read_line(reader)?;
-        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| invalid(format!("no status line: {status_line:?}")))?;
-        let mut headers = Vec::new();
-        loop {
-            let line = read_line(reader)?;
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_once(':').ok_or_else(|| invalid(format!("no header: {line:?}")))?;
-            headers.push((name.to_owned(), value.trim().to_owned()));
-        }
-        // An interim answer (100 Continue) stands before the real one.
+        let (status, headers) = read_any_head(reader)?;
         if status >= 200 || status == 101 {
             return Ok((status, headers));
         }
+    }
+}
+
+fn read_any_head(reader: &mut impl BufRead) -> io::Result<Head> {
+    let status_line = read_line(reader)?;
+    let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| invalid(format!("no status line: {status_line:?}")))?;
+    let mut headers = Vec::new();
+    loop {
+        let line = read_line(reader)?;
+        if line.is_empty() {
+            return Ok((status, headers));
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| invalid(format!("no header: {line:?}")))?;
+        headers.push((name.to_owned(), value.trim().to_owned()));
     }
 }
 

@@ -14,6 +14,9 @@ pub mod http;
 /// A node or a stand-in, driven alike.
 pub mod member;
 
+/// Blocks that obey the rules.
+pub mod blocks;
+
 /// Waiting with a deadline.
 pub mod wait;
 

@@ -2,15 +2,21 @@
 //!
 //! Each step is an event with the actions that it must cause, all of them and in order; a failure prints its sentence.
 
-use dolmen::ledger::block::{Block, Header, Height, SharedBlock, Tip, UnixTime, Version};
+use blocks::{NOW, run, tip_of};
+use dolmen::ledger::block::{Height, SharedBlock, Tip};
 use dolmen::ledger::chain::{ImportError, Origin};
 use dolmen::ledger::keeper::{Imported, Update};
 use dolmen::ledger::outbox::Millis;
-use dolmen::ledger::rules::{self, RuleError};
+use dolmen::ledger::rules::RuleError;
 use dolmen::ledger::storage::StorageError;
-use dolmen::ledger::{BlockHash, genesis, merkle};
+use dolmen::ledger::{BlockHash, genesis};
 use dolmen::peer::native::{Blocks, Frame};
 use dolmen::peer::sync::{Action, Fault, LinkId, Say, Sync, Ticket, View};
+
+/// Blocks that obey the rules.
+#[path = "../support/blocks.rs"]
+#[allow(dead_code, reason = "the blocks serve several tests")]
+mod blocks;
 
 /// With tutorial peers.
 mod tutorial;
@@ -29,35 +35,6 @@ mod heal;
 
 /// Two and three nodes over wires.
 mod wire;
-
-const NOW: UnixTime = UnixTime(1_700_000_000);
-
-fn block(parent: Tip, entry: &str) -> SharedBlock {
-    let body = vec![entry.to_owned()];
-    let header = Header {
-        version: Version::mined(),
-        index: Height(parent.height.0 + 1),
-        previous_hash: parent.hash,
-        time: NOW,
-        merkle_root: merkle::root(&body).expect("an entry"),
-    };
-    rules::check_alone(Block { header, body }, NOW).expect("a good block").into()
-}
-
-/// So many blocks above a parent, told apart from other runs by a name.
-fn run(parent: Tip, name: &str, count: usize) -> Vec<SharedBlock> {
-    let mut tip = parent;
-    let next = |n: usize| {
-        let block = block(tip, &format!("{name} {n}"));
-        tip = block.tip();
-        block
-    };
-    (0..count).map(next).collect()
-}
-
-fn tip_of(run: &[SharedBlock]) -> Tip {
-    run.last().expect("a block").tip()
-}
 
 /// Our chain.
 struct Chain(Vec<SharedBlock>);

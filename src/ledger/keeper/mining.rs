@@ -12,6 +12,7 @@ use crate::ledger::merkle;
 use crate::ledger::outbox::{Effect, Millis};
 use crate::ledger::rules::{self, RuleError};
 use crate::ledger::storage::{Batch, BatchBlock, KeyDigest, Placed, Storage, StorageError, SubmissionId, TipChange};
+
 impl<S: Storage> Keeper<S> {
     /// Mines each request into a block of its own, all in one durable step. The answers stand in the order of the requests;
     /// when the step fails, every request that needed it gets its error.

@@ -4,6 +4,7 @@ use super::{Keeper, MineError, MineRequest, Mined, OperatorError, Update};
 use crate::ledger::block::UnixTime;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{Storage, TipChange};
+
 impl<S: Storage> Keeper<S> {
     /// Makes a kept branch that ends in this block the best chain, whatever it undoes.
     ///

@@ -10,6 +10,7 @@ use crate::ledger::chain::{self, ImportError, Origin, Verdict};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::outbox::Effect;
 use crate::ledger::storage::{Batch, BatchBlock, SideBlock, Storage, StorageError, TipChange};
+
 impl<S: Storage> Keeper<S> {
     /// Takes a run of blocks, each the child of the one before.
     ///
@@ -125,7 +126,11 @@ impl<S: Storage> Keeper<S> {
     }
 
     /// What leaves the best chain above `fork`, when the blocks that `enters` names come in.
-    pub(super) fn departure(&self, fork: Tip, enters: impl Fn(&BlockHash) -> bool) -> Result<Departure, StorageError> {
+    pub(super) fn departure(
+        &mut self,
+        fork: Tip,
+        enters: impl Fn(&BlockHash) -> bool,
+    ) -> Result<Departure, StorageError> {
         let (mut sides, mut placed) = (Vec::new(), Vec::new());
         for height in fork.height.0 + 1..=self.tip().height.0 {
             let Some(hash) = self.storage.hash_at(Height(height))? else {

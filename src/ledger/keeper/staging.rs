@@ -121,8 +121,7 @@ impl<S: Storage> Keeper<S> {
         let keep = staged.count <= limits::MAX_PARKED_BLOCKS as u64;
         for place in 0..if keep { staged.count } else { 0 } {
             let Some(block) = self.storage.staged_block(&staged.staging, place)? else { break };
-            let known = self.chain.is_side(&block.hash());
-            if !known {
+            if self.chain.side_tip(&block.hash()).is_none() {
                 blocks.push(block);
             }
         }
