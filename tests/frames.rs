@@ -337,12 +337,12 @@ fn messages_are_read_to_the_end() {
     let plain: Vec<Block> = shared.blocks.iter().map(|block| block.block().clone()).collect();
     let frame = Frame::Push(shared.clone());
     let cases = [
-        (Message::Text(message::query_last()), Incoming::QueryLast),
-        (Message::Text(message::query_all()), Incoming::QueryAll),
-        (Message::Text(message::hello(&hello())), Incoming::Hello(hello())),
-        (Message::Text(array(&plain)), Incoming::Blocks(shared.blocks)),
-        (Message::Text(array(&[genesis::block().block().clone()])), Incoming::Blocks(vec![genesis::block()])),
-        (Message::Text("{\"type\":99,\"data\":[]}".to_owned()), Incoming::Unknown(99)),
+        (Message::Text(message::query_last().into()), Incoming::QueryLast),
+        (Message::Text(message::query_all().into()), Incoming::QueryAll),
+        (Message::Text(message::hello(&hello()).into()), Incoming::Hello(hello())),
+        (Message::Text(array(&plain).into()), Incoming::Blocks(shared.blocks)),
+        (Message::Text(array(&[genesis::block().block().clone()]).into()), Incoming::Blocks(vec![genesis::block()])),
+        (Message::Text("{\"type\":99,\"data\":[]}".into()), Incoming::Unknown(99)),
         (Message::Binary(encode(&frame).into()), Incoming::Frame(frame)),
     ];
     for (message, wanted) in cases {
@@ -370,7 +370,7 @@ fn what_cannot_be_read_says_why_and_whose_fault_it_is() {
         ("no blocks", array(&[]), ReadError::Rule(RuleError::NoBlocks), true),
     ];
     for (case, text, wanted, at_fault) in exact {
-        let got = read(Message::Text(text), NOW).expect_err(case);
+        let got = read(Message::Text(text.into()), NOW).expect_err(case);
         assert_eq!((got.sender_at_fault(), got), (at_fault, wanted), "{case}");
     }
     type Kind = fn(&ReadError) -> bool;
@@ -387,7 +387,7 @@ fn what_cannot_be_read_says_why_and_whose_fault_it_is() {
         ("an array of something else", "{\"type\":2,\"data\":\"[1]\"}", not_a_block, false),
     ];
     for (case, text, kind, at_fault) in texts {
-        let got = read(Message::Text(text.to_owned()), NOW).expect_err(case);
+        let got = read(Message::Text(text.into()), NOW).expect_err(case);
         assert!(kind(&got), "{case}: {got:?}");
         assert_eq!(got.sender_at_fault(), at_fault, "{case}");
     }

@@ -66,7 +66,7 @@ fn pieces(input: &Input) {
         }
         assert!(!assembler.inside());
         match (text, String::from_utf8(whole.clone())) {
-            (true, Ok(whole)) => assert_eq!(got, Ok(Some(Message::Text(whole)))),
+            (true, Ok(whole)) => assert_eq!(got, Ok(Some(Message::Text(whole.into())))),
             (true, Err(_)) => {
                 assert_eq!(got, Err(AssemblyError::NotUtf8));
                 return;

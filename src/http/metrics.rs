@@ -64,12 +64,12 @@ pub async fn observe(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let begun = Instant::now();
     let app = request.app_data::<web::Data<App>>().cloned();
-    let pattern = request.match_pattern();
     let answer = next.call(request).await;
     if let Some(app) = app {
-        let status = match &answer {
-            Ok(answer) => answer.status(),
-            Err(error) => error.as_response_error().status_code(),
+        // Asked only now: the router has found the route already. An error has lost its request.
+        let (pattern, status) = match &answer {
+            Ok(answer) => (answer.request().match_pattern(), answer.status()),
+            Err(error) => (None, error.as_response_error().status_code()),
         };
         app.metrics.answered(pattern.as_deref().unwrap_or(NO_ROUTE), status.as_u16(), begun.elapsed());
     }

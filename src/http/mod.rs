@@ -103,7 +103,9 @@ pub fn routes(service: &mut web::ServiceConfig) {
             web::PathConfig::default()
                 .error_handler(|error, _| Problem::bad_request(format!("the address does not fit: {error}")).into()),
         );
-    for Entry { resource, .. } in table() {
+    // Asked in this order: fixed paths are compared, and only then are patterns tried.
+    let (patterns, fixed): (Vec<_>, Vec<_>) = table().into_iter().partition(|entry| entry.path.contains('{'));
+    for Entry { resource, .. } in fixed.into_iter().chain(patterns) {
         service.service(resource);
     }
     service.default_service(web::to(async || {

@@ -4,6 +4,7 @@
 //! bytes and frames come in. The limits are arguments, since what a peer may send changes while it is known better.
 
 use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
 use thiserror::Error;
 
 /// The longest frame header: two bytes, eight of length, four of mask.
@@ -166,8 +167,8 @@ impl Piece {
 /// A whole message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// Text.
-    Text(String),
+    /// Text; not copied, since it can be a whole chain.
+    Text(ByteString),
     /// Bytes.
     Binary(Bytes),
 }
@@ -248,10 +249,7 @@ fn fits(got: usize, limit: usize) -> Result<(), AssemblyError> {
 fn message(kind: Kind, bytes: Bytes) -> Result<Message, AssemblyError> {
     match kind {
         Kind::Binary => Ok(Message::Binary(bytes)),
-        Kind::Text => match String::from_utf8(Vec::from(bytes)) {
-            Ok(text) => Ok(Message::Text(text)),
-            Err(_) => Err(AssemblyError::NotUtf8),
-        },
+        Kind::Text => ByteString::try_from(bytes).map(Message::Text).map_err(|_| AssemblyError::NotUtf8),
     }
 }
 

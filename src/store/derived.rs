@@ -5,7 +5,9 @@
 //! ([`Derived::prepare`]); what comes after only fails when the disk does.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::sync::{Arc, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 
 use super::checkpoint::{self, Checkpoint, Side};
 use super::effects::{Arrival, Effects};
@@ -18,8 +20,29 @@ use crate::ledger::block::{Height, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{SideBlock, StorageError, SubmissionId};
 
-/// Entries that enter at once: so many that what finds them by hash is worth a run of its own.
+/// Entries that enter at once.
 const CHUNK: usize = SPILL;
+
+/// Entries from which on what finds them by hash is worth a run of its own, and a thread to sort it.
+const RUN: usize = 16 * 1024;
+
+/// What finds blocks by their hash; a lost block has none.
+fn heights_by_hash(from: Height, entries: &[Entry]) -> impl Iterator<Item = Pair> {
+    let known = entries.iter().zip(from.0..).filter(|(entry, _)| entry.hash != BlockHash::ZERO);
+    known.map(|(entry, height)| (key_of(&entry.hash), height))
+}
+
+fn note_unwritten(written: Result<(), StorageError>) {
+    if let Err(error) = written {
+        tracing::warn!("hashes of blocks stay in memory for now: {error}");
+    }
+}
+
+fn join(thread: Option<ScopedJoinHandle<'_, ()>>) {
+    if let Some(Err(panic)) = thread.map(ScopedJoinHandle::join) {
+        resume_unwind(panic);
+    }
+}
 
 /// The blocks that enter the best chain from elsewhere than the group itself, lowest first.
 pub(super) type Entering<'e> = &'e mut dyn Iterator<Item = Result<Entry, StorageError>>;
@@ -178,19 +201,33 @@ impl Derived {
 
         let arrivals = effects.blocks.iter().map(|arrival| Ok(arrival.entry()));
         let mut entering = first.into_iter().map(Ok).chain(staged).chain(arrivals);
-        let mut tip = base;
-        let mut entered = Vec::new();
-        loop {
-            let chunk: Vec<Entry> = entering.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
-            let Some(last) = chunk.last() else { break };
-            let from = tip.height.next();
-            tip = Tip { height: Height(tip.height.0 + chunk.len() as u64), hash: last.hash };
-            self.write_heights(from, &chunk);
-            let sides = self.shared.sides.read().unwrap_or_else(PoisonError::into_inner);
-            if !sides.is_empty() {
-                entered.extend(chunk.iter().map(|entry| entry.hash).filter(|hash| sides.contains_key(hash)));
+        let this = &*self;
+        let (tip, entered) = thread::scope(|scope| {
+            let mut tip = base;
+            let mut entered = Vec::new();
+            let mut indexing: Option<ScopedJoinHandle<'_, ()>> = None;
+            loop {
+                let chunk: Vec<Entry> = entering.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
+                let Some(last) = chunk.last() else { break };
+                let from = tip.height.next();
+                tip = Tip { height: Height(tip.height.0 + chunk.len() as u64), hash: last.hash };
+                let sides = this.shared.sides.read().unwrap_or_else(PoisonError::into_inner);
+                if !sides.is_empty() {
+                    entered.extend(chunk.iter().map(|entry| entry.hash).filter(|hash| sides.contains_key(hash)));
+                }
+                drop(sides);
+                this.write_places(from, &chunk);
+                if chunk.len() < RUN {
+                    this.index(from, &chunk);
+                } else {
+                    // One chunk's index at a time: more would only take memory.
+                    join(indexing.take());
+                    indexing = Some(scope.spawn(move || this.index_run(from, &chunk)));
+                }
             }
-        }
+            join(indexing);
+            Ok::<_, StorageError>((tip, entered))
+        })?;
         let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
         view.tip = tip;
         if let Some(epoch) = epoch {
@@ -209,21 +246,25 @@ impl Derived {
 
     /// Writes entries to `heights` and what finds them by hash. Without room they stay in memory until there is some.
     fn write_heights(&self, from: Height, entries: &[Entry]) {
-        let shared = &self.shared;
-        if let Err(error) = shared.positions.write(from.0, entries.iter().copied()) {
+        self.write_places(from, entries);
+        self.index(from, entries);
+    }
+
+    fn write_places(&self, from: Height, entries: &[Entry]) {
+        if let Err(error) = self.shared.positions.write(from.0, entries.iter().copied()) {
             tracing::warn!("places of blocks stay in memory for now: {error}");
         }
-        let known = entries.iter().zip(from.0..).filter(|(entry, _)| entry.hash != BlockHash::ZERO);
-        let pairs = known.map(|(entry, height)| (key_of(&entry.hash), height));
-        let spilled = if entries.len() == CHUNK {
-            shared.tables.insert_run(Table::Heights, pairs.collect())
-        } else {
-            shared.tables.insert(Table::Heights, pairs);
-            shared.tables.spill(Table::Heights)
-        };
-        if let Err(error) = spilled {
-            tracing::warn!("hashes of blocks stay in memory for now: {error}");
-        }
+    }
+
+    fn index(&self, from: Height, entries: &[Entry]) {
+        let tables = &self.shared.tables;
+        tables.insert(Table::Heights, heights_by_hash(from, entries));
+        note_unwritten(tables.spill(Table::Heights));
+    }
+
+    /// As [`index`](Self::index), for many.
+    fn index_run(&self, from: Height, entries: &[Entry]) {
+        note_unwritten(self.shared.tables.insert_run(Table::Heights, heights_by_hash(from, entries).collect()));
     }
 
     /// Lets the entries of broken blocks lead to their new records.

@@ -504,7 +504,7 @@ impl Native {
         let Some(link) = self.links.get_mut(id) else { return };
         link.handle.heard = self.now;
         let message = match frame {
-            Out::Text(text) => Message::Text(text),
+            Out::Text(text) => Message::Text(text.into()),
             Out::Binary(bytes) => Message::Binary(bytes.into()),
             Out::Ping => {
                 let _ = self.push_out(id, Out::Pong, out);
