@@ -222,7 +222,8 @@ impl<'de> Deserialize<'de> for Entries {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries, A::Error> {
-                let mut kept = Vec::new();
+                // Most lists have one element, and room for more would be a quarter of a whole chain's memory.
+                let mut kept = Vec::with_capacity(1);
                 while kept.len() < MAX_BODY_ENTRIES
                     && let Some(entry) = seq.next_element()?
                 {
