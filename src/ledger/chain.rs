@@ -297,7 +297,9 @@ impl Chain {
             given_up.push(taken);
         }
         given_up.iter().rev().for_each(|taken| self.put_back(taken));
-        come.iter().rev().for_each(|side| drop(self.take(&side.hash)));
+        for side in come.iter().rev() {
+            let _ = self.take(&side.hash);
+        }
         gone.iter().rev().for_each(|taken| self.put_back(taken));
         given_up.into_iter().map(|taken| taken.side.hash).collect()
     }
