@@ -13,7 +13,7 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::clock::{self, Stopwatch};
 use super::peers::ChainChanged;
@@ -363,11 +363,8 @@ impl ChainActor {
     fn imported(&mut self, outcome: &Result<Imported, ImportError>, ctx: &mut Context<Self>) {
         match outcome {
             Ok(Imported::Changed(update)) => drop(self.publish(update.clone(), BlockSource::Peer, ctx)),
-            Ok(Imported::Parked { depth }) => {
-                warn!(depth, "a longer branch was parked: it would undo too many blocks and comes from a stranger");
-            }
             Err(ImportError::Rule(rule)) => self.metrics.refused(rule.name()),
-            Ok(Imported::Known | Imported::Unconnected | Imported::Side) => {}
+            Ok(Imported::Known | Imported::Unconnected | Imported::Side | Imported::Parked { .. }) => {}
             Err(ImportError::Storage(error)) => self.note_failure(&error.clone()),
         }
     }
