@@ -81,6 +81,20 @@ impl Browser {
 
     /// Opens a page and waits until the explorer in it lives.
     pub fn open(&mut self, url: &str) -> Page {
+        let mut page = self.new_page();
+        page.go(url);
+        page
+    }
+
+    /// Opens a page that is not the explorer.
+    pub fn open_plain(&mut self, url: &str) -> Page {
+        let mut page = self.new_page();
+        page.call("Page.navigate", json!({ "url": url }));
+        page.until("location.href !== 'about:blank' && document.readyState === 'complete'");
+        page
+    }
+
+    fn new_page(&mut self) -> Page {
         let target = self.control.call("Target.createTarget", json!({ "url": "about:blank" }));
         let id = target["targetId"].as_str().expect("a target").to_owned();
         let link = Link::open(self.port, &format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port));
@@ -90,7 +104,6 @@ impl Browser {
         }
         page.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
         page.size(1280, 900);
-        page.go(url);
         page
     }
 }
