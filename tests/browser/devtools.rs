@@ -224,14 +224,16 @@ impl Page {
         self.until(&text).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Clicks into the middle of an element. What else moves the page meanwhile can make a click miss: then once more.
+    /// Clicks into the middle of an element, or of the one that has taken its place when the click comes. What else moves the
+    /// page meanwhile can make a click miss: then once more.
     pub fn click(&mut self, selector: &str) {
         let selector = json!(selector);
         let aim = format!(
             "(() => {{ const e = document.querySelector({selector}); if (!e || e.disabled) return null; \
              e.scrollIntoView({{ block: 'center' }}); const r = e.getBoundingClientRect(); if (!r.width) return null; \
              const at = [r.x + r.width / 2, r.y + r.height / 2]; if (!e.contains(document.elementFromPoint(...at))) return null; \
-             window.hit = null; addEventListener('click', click => window.hit = e.contains(click.target), {{ once: true, capture: true }}); \
+             window.hit = null; const hits = target => e.contains(target) || document.querySelector({selector})?.contains(target) === true; \
+             addEventListener('click', click => window.hit = hits(click.target), {{ once: true, capture: true }}); \
              return at; }})()"
         );
         let hit = wait::try_until(wait::SOON, || {
