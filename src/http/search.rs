@@ -46,7 +46,7 @@ pub struct Query {
     path = "/search",
     tag = "chain",
     params(
-        ("text" = String, Query, min_length = 1, max_length = 64, description = "What to look for, in any case of letters; at most 256 bytes", example = "hello"),
+        ("text" = String, Query, min_length = 1, max_length = 256, description = "What to look for, in any case of letters; at most 256 bytes", example = "hello"),
         ("before" = Option<u64>, Query, format = "uint64", description = "Looks at blocks below this index only"),
     ),
     responses((status = 200, description = "What was found, and how far down", body = schema::Found)),

@@ -87,3 +87,14 @@ fn strangers_of_another_network_are_counted() {
         while link.read().is_ok() {}
     }
 }
+
+#[test]
+fn what_is_no_http_is_not_a_line_each_time() {
+    let node = NodeProcess::start(NodeOptions::new());
+    for _ in 0..30 {
+        let mut connection = node.connect();
+        connection.send_raw(b"GET /status HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n").expect("the node reads");
+        let _ = connection.receive(false).expect("an answer").expect(400);
+    }
+    assert!(!node.log().contains("actix_http"), "{}", node.log());
+}
