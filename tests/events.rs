@@ -244,6 +244,14 @@ fn events_begin_with_the_links_and_go_on_with_what_happens() {
     mine(&a, "third");
     assert_eq!(next(&mut lost, &["reset", "block", "reorg"]).1["block"]["body"], json!(["third"]));
 
+    // A known block under an index that is not its own, and a height that the chain does not have yet.
+    let (known, future) = (id_of(&(1, tip(&a).1)), id_of(&(1_000_000, "cd".repeat(32))));
+    for id in [known, future] {
+        let mut lost = follow(&a, "", Some(&id));
+        let (id, data) = next(&mut lost, &["reset", "block", "reorg"]);
+        assert_eq!((id, pair(&data["tip"])), (id_of(&tip(&a)), tip(&a)));
+    }
+
     // A reader that would rather keep up.
     let mut late = follow(&a, "?behind=1", Some(GENESIS_ID));
     let (id, data) = next(&mut late, &["skipped", "block"]);

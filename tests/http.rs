@@ -860,6 +860,7 @@ fn version_health_and_status_say_how_the_node_is() {
     }
     let tip = json!({ "index": 1, "hash": tip(&node).1 });
     assert_eq!(node.get("/forks").expect(200).json(), json!({ "best": tip, "branches": [] }));
+    assert_eq!(node.get("/reorgs").expect(200).json(), json!([]));
 }
 
 #[test]
@@ -886,6 +887,15 @@ fn a_lost_fork_is_listed_and_its_entries_come_back() {
                 { "tip": { "index": 1, "hash": lost_hash }, "fork": genesis, "length": 1, "ageSeconds": null, "parked": false }
             ]
         })
+    );
+    let mut reorgs = a.get("/reorgs").expect(200).json();
+    assert!(reorgs[0]["time"].take().as_u64().is_some_and(|time| time > 1_700_000_000));
+    let lost_tip = json!({ "index": 1, "hash": lost_hash });
+    assert_eq!((&reorgs[0]["old"], &reorgs[0]["fork"]), (&lost_tip, &genesis));
+    assert_eq!((&reorgs[0]["depth"], &reorgs[0]["requeued"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (reorgs[0]["length"].as_u64(), reorgs.as_array().map(Vec::len)),
+        (reorgs[0]["new"]["index"].as_u64(), Some(1))
     );
     let orphan = a.get(&format!("/blocks/{lost_hash}")).expect(200);
     assert_eq!((orphan.text(), orphan.header("Confirmations")), (lost.text(), Some("0")));

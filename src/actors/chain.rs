@@ -4,6 +4,7 @@
 //! mailbox is collected, and a flush that runs once the mailbox is empty makes one durable write of it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
 use super::clock::{self, Stopwatch};
 use super::peers::ChainChanged;
@@ -22,9 +23,12 @@ use crate::ledger::keeper::{
     Imported, Keeper, MineError, MineRequest, Mined, OperatorError, Staged, Update, Whereabouts as Place,
 };
 use crate::ledger::storage::{Storage, StorageError, SubmissionId};
-use crate::ledger::{BlockHash, Height, SharedBlock, Tip};
+use crate::ledger::{BlockHash, Height, SharedBlock, Tip, UnixTime};
 use crate::metrics::{BlockSource, Metrics};
 use crate::store::{Sizes, Snapshot, Store};
+
+/// Reorgs that are remembered, for people.
+const KEPT_REORGS: usize = 16;
 
 /// Messages that may wait: at 16, the default, senders would take turns and groups stay small.
 const MAILBOX: usize = 4096;
@@ -116,6 +120,26 @@ pub struct AdoptBranch(pub BlockHash);
 #[rtype(result = "Result<Vec<Mined>, OperatorError>")]
 pub struct Requeue(pub BlockHash);
 
+/// The last changes of the best chain in which blocks left it, newest first.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<PastReorg>")]
+pub struct GetReorgs;
+
+/// A change in which blocks left the best chain.
+#[derive(Clone, Copy, Debug)]
+pub struct PastReorg {
+    /// When it happened.
+    pub time: UnixTime,
+    /// The last block that left.
+    pub old: Tip,
+    /// The common ancestor.
+    pub fork: Tip,
+    /// The last block that entered.
+    pub new: Tip,
+    /// Submissions that wait to be mined again because of it.
+    pub requeued: usize,
+}
+
 /// Numbers for people.
 #[derive(Debug, Message)]
 #[rtype(result = "Stats")]
@@ -194,6 +218,8 @@ pub struct ChainActor {
     stopwatch: Stopwatch,
     rng: StdRng,
     reorgs: u64,
+    /// The newest first.
+    past_reorgs: VecDeque<PastReorg>,
     failed: Option<String>,
 }
 
@@ -213,6 +239,7 @@ impl ChainActor {
             stopwatch: Stopwatch::start(),
             rng: StdRng::from_rng(&mut rand::rng()),
             reorgs: 0,
+            past_reorgs: VecDeque::new(),
             failed: None,
         }
     }
@@ -236,6 +263,9 @@ impl ChainActor {
         self.count(&update, source);
         if update.depth() > 0 {
             self.reorgs += 1;
+            let Update { old, fork, new, requeued, .. } = update;
+            self.past_reorgs.truncate(KEPT_REORGS - 1);
+            self.past_reorgs.push_front(PastReorg { time: clock::unix_time(), old, fork, new, requeued });
             info!(depth = update.depth(), fork = %update.fork.height, tip = %update.new, requeued = update.requeued, "reorg");
         }
         self.tips.send_replace(update.new);
@@ -363,11 +393,8 @@ impl ChainActor {
     fn imported(&mut self, outcome: &Result<Imported, ImportError>, ctx: &mut Context<Self>) {
         match outcome {
             Ok(Imported::Changed(update)) => drop(self.publish(update.clone(), BlockSource::Peer, ctx)),
-            Ok(Imported::Parked { depth }) => {
-                warn!(depth, "a longer branch was parked: it would undo too many blocks and comes from a stranger");
-            }
             Err(ImportError::Rule(rule)) => self.metrics.refused(rule.name()),
-            Ok(Imported::Known | Imported::Unconnected | Imported::Side) => {}
+            Ok(Imported::Known | Imported::Unconnected | Imported::Side | Imported::Parked { .. }) => {}
             Err(ImportError::Storage(error)) => self.note_failure(&error.clone()),
         }
     }
@@ -541,6 +568,14 @@ impl Handler<Requeue> for ChainActor {
             let _ = self.publish(update, BlockSource::Operator, ctx);
         }
         Ok(mined)
+    }
+}
+
+impl Handler<GetReorgs> for ChainActor {
+    type Result = Vec<PastReorg>;
+
+    fn handle(&mut self, _: GetReorgs, _: &mut Self::Context) -> Self::Result {
+        self.past_reorgs.iter().copied().collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`chain::Mine`] | HTTP | ChainActor | the block, once durable |
 //! | [`chain::GetTip`], [`chain::GetBlocks`] | embedders, tests | ChainActor | tip, snapshot |
-//! | [`chain::GetStats`], [`chain::GetBranches`], [`chain::Whereabouts`] | HTTP | ChainActor | numbers, branches, a place |
+//! | [`chain::GetStats`], [`chain::GetBranches`], [`chain::GetReorgs`], [`chain::Whereabouts`] | HTTP | ChainActor | numbers, branches, reorgs, a place |
 //! | [`chain::WatchTip`] | node | ChainActor | the tip, now and whenever it changes |
 //! | [`chain::AdoptBranch`], [`chain::Requeue`] | HTTP | ChainActor | the change, the blocks |
 //! | [`chain::ImportBlocks`] | PeerManager | ChainActor | what came of them |

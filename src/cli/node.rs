@@ -271,7 +271,8 @@ pub fn say(text: &str) {
 }
 
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(format!("actix_server=warn,{filter}"))
+    // Whoever sends what is no HTTP is told so, and causes a line of actix_http's each time: a flood without a count.
+    let filter = EnvFilter::try_new(format!("actix_server=warn,actix_http=off,{filter}"))
         .map_err(|error| Failure::new(USAGE, format!("--log {filter}: {error}")))?;
     let terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter);

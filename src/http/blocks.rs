@@ -31,8 +31,8 @@ pub struct Part {
     path = "/blocks",
     tag = "chain",
     params(
-        ("from" = Option<u64>, Query, description = "Index of the first block"),
-        ("limit" = Option<u64>, Query, description = "Number of blocks"),
+        ("from" = Option<u64>, Query, format = "uint64", description = "Index of the first block"),
+        ("limit" = Option<u64>, Query, format = "uint64", description = "Number of blocks"),
     ),
     responses((status = 200, description = "The blocks, streamed", body = [schema::Block])),
 )]
@@ -142,7 +142,7 @@ impl Name {
     get,
     path = "/blocks/{name}",
     tag = "chain",
-    params(("name" = String, Path, description = "An index, a hash of 64 hex characters, or `tip`")),
+    params(("name" = String, Path, description = "An index, a hash of 64 hex characters, or `tip`", pattern = "^(tip|[0-9]{1,16}|[0-9a-fA-F]{64})$", example = "tip")),
     responses(
         (status = 200, description = "The block", body = schema::Block, headers(
             ("Block-Hash" = String, description = "Its hash"),

@@ -13,7 +13,10 @@ const STYLE: &str = "text/css; charset=utf-8";
 /// The page itself.
 const PAGE: Part = Part { name: "index.html", kind: HTML, text: include_str!("explorer/index.html") };
 
-/// What the page loads, each under `/explorer/`.
+/// The description of the API for people, made of the same parts.
+const DOCS: Part = Part { name: "docs.html", kind: HTML, text: include_str!("explorer/docs.html") };
+
+/// What the pages load, each under `/explorer/`.
 const PARTS: &[Part] = &[
     Part { name: "style.css", kind: STYLE, text: include_str!("explorer/style.css") },
     Part { name: "main.js", kind: SCRIPT, text: include_str!("explorer/main.js") },
@@ -27,6 +30,8 @@ const PARTS: &[Part] = &[
     Part { name: "drawings.js", kind: SCRIPT, text: include_str!("explorer/drawings.js") },
     Part { name: "network.js", kind: SCRIPT, text: include_str!("explorer/network.js") },
     Part { name: "forks.js", kind: SCRIPT, text: include_str!("explorer/forks.js") },
+    Part { name: "docs.css", kind: STYLE, text: include_str!("explorer/docs.css") },
+    Part { name: "docs.js", kind: SCRIPT, text: include_str!("explorer/docs.js") },
 ];
 
 /// What the page may do: show its own parts, talk to this node, and nothing else. No style or script stands in the page.
@@ -62,7 +67,12 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
     PAGE.answer(&request)
 }
 
-/// A part of the page.
+/// The page of the API.
+pub async fn docs(request: HttpRequest) -> HttpResponse {
+    DOCS.answer(&request)
+}
+
+/// A part of a page.
 pub async fn part(request: HttpRequest, name: web::Path<String>) -> Result<HttpResponse, Problem> {
     let part = PARTS.iter().find(|part| *part.name == **name);
     let part = part.ok_or_else(|| Problem::not_found("the explorer has no such part"))?;
@@ -75,12 +85,13 @@ mod tests {
 
     #[test]
     fn the_explorer_is_small_and_every_part_it_names_is_there() {
-        let bytes: usize = PARTS.iter().chain([&PAGE]).map(|part| part.text.len()).sum();
+        let bytes: usize = PARTS.iter().chain([&PAGE, &DOCS]).map(|part| part.text.len()).sum();
         assert!(bytes < 300_000, "{bytes} bytes");
         let names = |text: &'static str, before: &'static str| {
             text.split(before).skip(1).filter_map(|rest| rest.split(['"', '\'']).next()).collect::<Vec<_>>()
         };
         let mut named = names(PAGE.text, "/explorer/");
+        named.extend(names(DOCS.text, "/explorer/"));
         for part in PARTS.iter().filter(|part| part.kind == SCRIPT) {
             named.extend(names(part.text, "from \"./"));
         }

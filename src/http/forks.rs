@@ -8,9 +8,9 @@ use super::mine::receipt_id;
 use super::problem::Problem;
 use super::schema;
 use super::status::tip_json;
-use crate::actors::chain::{AdoptBranch, GetBranches, Requeue};
+use crate::actors::chain::{AdoptBranch, GetBranches, GetReorgs, PastReorg, Requeue};
 use crate::actors::clock;
-use crate::ledger::BlockHash;
+use crate::ledger::{BlockHash, Tip};
 
 /// The kept branches, highest first.
 #[utoipa::path(
@@ -37,6 +37,31 @@ pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(json!({ "best": tip_json(app.reader.snapshot().tip()), "branches": rows })))
 }
 
+/// The last reorgs since the node started, newest first.
+#[utoipa::path(
+    get,
+    path = "/reorgs",
+    tag = "chain",
+    responses((status = 200, description = "One row for each reorg, at most 16", body = [schema::Reorg])),
+)]
+pub async fn reorgs(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let reorgs = app.chain.send(GetReorgs).await?;
+    Ok(HttpResponse::Ok().json(reorgs.iter().map(reorg_json).collect::<Vec<Value>>()))
+}
+
+fn reorg_json(reorg: &PastReorg) -> Value {
+    let above = |tip: Tip| tip.height.0.saturating_sub(reorg.fork.height.0);
+    json!({
+        "time": reorg.time.0,
+        "old": tip_json(reorg.old),
+        "fork": tip_json(reorg.fork),
+        "new": tip_json(reorg.new),
+        "depth": above(reorg.old),
+        "length": above(reorg.new),
+        "requeued": reorg.requeued,
+    })
+}
+
 fn hash_of(text: &str) -> Result<BlockHash, Problem> {
     BlockHash::from_hex(&text.to_ascii_lowercase()).ok_or_else(|| {
         Problem::bad_request("a branch is named by a block hash of 64 hex characters, as GET /forks gives it")
@@ -48,7 +73,8 @@ fn hash_of(text: &str) -> Result<BlockHash, Problem> {
     post,
     path = "/forks/{hash}/adopt",
     tag = "chain",
-    params(("hash" = String, Path, description = "Hash of the branch's last block")),
+    request_body(content = Object, description = "Nothing has to be said: `{}`"),
+    params(("hash" = String, Path, description = "Hash of the branch's last block", pattern = "^[0-9a-fA-F]{64}$")),
     responses(
         (status = 200, description = "What changed", body = schema::Adopted),
         (status = 404, description = "No such branch is kept", body = schema::Problem, content_type = "application/problem+json"),
@@ -70,7 +96,8 @@ pub async fn adopt(app: web::Data<App>, hash: web::Path<String>) -> Result<HttpR
     post,
     path = "/forks/{hash}/requeue",
     tag = "chain",
-    params(("hash" = String, Path, description = "Hash of the last block")),
+    request_body(content = Object, description = "Nothing has to be said: `{}`"),
+    params(("hash" = String, Path, description = "Hash of the last block", pattern = "^[0-9a-fA-F]{64}$")),
     responses(
         (status = 200, description = "One row for each submission", body = [schema::Requeued]),
         (status = 404, description = "No such block is kept", body = schema::Problem, content_type = "application/problem+json"),

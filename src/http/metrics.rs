@@ -1,12 +1,14 @@
 //! `GET /metrics` in Prometheus' text format, and the middleware that times every answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::ACCEPT;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 
 use super::App;
 use super::problem::Problem;
@@ -17,14 +19,21 @@ use crate::metrics::{NO_ROUTE, Reading};
 /// The text that Prometheus asks for first.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is counted, and what is read from the actors now.
+/// The older text, for programs that ask for nothing else.
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Everything that is counted, and what is read from the actors now: in OpenMetrics, or in Prometheus' older text for who asks
+/// for `text/plain` alone.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "node",
-    responses((status = 200, description = "OpenMetrics text, for Prometheus", body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")),
+    responses((status = 200, description = "The metrics, for Prometheus", content(
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+    ))),
 )]
-pub async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub async fn metrics(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let rows = app.peers.send(ListPeers).await?;
     let banned = app.peers.send(ListBans).await?.len() as u64;
     let sync = app.peers.send(GetSync).await?;
@@ -51,7 +60,36 @@ pub async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &app.registry)
         .map_err(|_| Problem::new(500, "the metrics cannot be written"))?;
-    Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
+    let accepts = |kind: &str| {
+        request.headers().get_all(ACCEPT).any(|value| value.to_str().is_ok_and(|value| value.contains(kind)))
+    };
+    Ok(if accepts("text/plain") && !accepts("openmetrics") {
+        HttpResponse::Ok().content_type(PLAIN).body(plain(&text))
+    } else {
+        HttpResponse::Ok().content_type(OPEN_METRICS).body(text)
+    })
+}
+
+/// OpenMetrics as Prometheus' older text: a counter is called by the name of its samples, and there are neither units nor an
+/// end mark.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut counters = HashSet::new();
+    for line in text.lines() {
+        if let Some((name, "counter")) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            counters.insert(name);
+        }
+    }
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let named =
+            ["# HELP ", "# TYPE "].iter().find_map(|word| Some((word, line.strip_prefix(word)?.split_once(' ')?)));
+        let _ = match named {
+            // Writing into memory cannot fail.
+            Some((word, (name, rest))) if counters.contains(name) => writeln!(plain, "{word}{name}_total {rest}"),
+            _ => writeln!(plain, "{line}"),
+        };
+    }
+    plain
 }
 
 /// Times every request until its answer begins.

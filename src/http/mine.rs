@@ -71,9 +71,9 @@ impl Patience {
     path = "/mineBlock",
     tag = "chain",
     params(
-        ("wait" = Option<String>, Query, description = "`replicated:K`: answer once K native peers hold the block"),
-        ("timeout" = Option<String>, Query, description = "How long to wait for that, like `5s` or `500ms`; at most 25s"),
-        ("Idempotency-Key" = Option<String>, Header, description = "A repeated request with this key mines nothing twice"),
+        ("wait" = Option<String>, Query, pattern = "^replicated:[0-9]{1,9}$", description = "`replicated:K`: answer once K native peers hold the block"),
+        ("timeout" = Option<String>, Query, pattern = "^([0-9]{1,4}ms|(1?[0-9]|2[0-5])s?)$", description = "How long to wait for that, like `5s` or `500ms`; at most 25s"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]{1,255}$", description = "A repeated request with this key mines nothing twice"),
     ),
     request_body = schema::Entries,
     responses(
@@ -161,7 +161,7 @@ fn parse_receipt_id(text: &str) -> Option<SubmissionId> {
     get,
     path = "/receipts/{id}",
     tag = "chain",
-    params(("id" = String, Path, description = "As `Receipt-Id` gives it")),
+    params(("id" = String, Path, description = "As `Receipt-Id` gives it", pattern = "^[0-9a-f]{64}-[0-9]{1,9}$")),
     responses(
         (status = 200, description = "Where the submission is", body = schema::Receipt),
         (status = 404, description = "This node acknowledged no such submission", body = schema::Problem, content_type = "application/problem+json"),

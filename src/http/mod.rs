@@ -134,13 +134,14 @@ fn table() -> Vec<Entry> {
         reading("/version", web::to(status::version)),
         reading("/status", web::to(status::status)),
         reading("/forks", web::to(forks::list)),
+        reading("/reorgs", web::to(forks::reorgs)),
         resource("/forks/{hash}/adopt", "POST", web::post().to(forks::adopt)),
         resource("/forks/{hash}/requeue", "POST", web::post().to(forks::requeue)),
         reading("/livez", web::to(status::live)),
         reading("/readyz", web::to(status::ready)),
         reading("/metrics", web::to(metrics::metrics)),
         reading("/openapi.json", web::to(openapi::document)),
-        reading("/docs", web::to(openapi::page)),
+        reading("/docs", web::to(explorer::docs)),
     ]
 }
 

@@ -9,20 +9,13 @@ use utoipa::{Modify, OpenApi};
 
 use super::{bans, blocks, events, forks, metrics, mine, peers, schema, search, status};
 
-/// The page: as the explorer, part of the program and without help from elsewhere.
-const PAGE: &str = include_str!("docs.html");
-
-/// What the page may do: talk to this node.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// All routes that programs use.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "dolmen", description = "A shared, durable, tamper-evident log of text entries."),
     paths(
         blocks::list, blocks::one, mine::mine, mine::receipt, peers::add, peers::list, peers::remove, peers::refused, bans::list,
-        bans::ban, bans::unban, status::version, status::status, forks::list, forks::adopt, forks::requeue,
+        bans::ban, bans::unban, status::version, status::status, forks::list, forks::adopt, forks::requeue, forks::reorgs,
         status::live, status::ready, metrics::metrics, document, events::follow, search::search,
     ),
     components(schemas(schema::Problem)),
@@ -52,7 +45,7 @@ const PROBLEMS: &[(u16, &[HttpMethod], &str)] = &[
 
 impl Modify for Everywhere {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        for item in api.paths.paths.values_mut() {
+        for (path, item) in &mut api.paths.paths {
             let operations = [
                 (HttpMethod::Get, &mut item.get),
                 (HttpMethod::Post, &mut item.post),
@@ -60,11 +53,27 @@ impl Modify for Everywhere {
             ];
             for (method, operation) in operations {
                 let Some(operation) = operation else { continue };
+                operation.operation_id = Some(operation_id(&method, path));
                 let concern = PROBLEMS.iter().filter(|(_, methods, _)| methods.contains(&method));
                 concern.for_each(|(status, _, sentence)| add(operation, *status, sentence));
             }
         }
     }
+}
+
+/// A name for programs that are generated: `GET /blocks/{name}` is `getBlocksName`.
+fn operation_id(method: &HttpMethod, path: &str) -> String {
+    let verb = match method {
+        HttpMethod::Post => "post",
+        HttpMethod::Delete => "delete",
+        _ => "get",
+    };
+    let mut id = verb.to_owned();
+    for word in path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        id.push_str(&word[..1].to_ascii_uppercase());
+        id.push_str(&word[1..]);
+    }
+    id
 }
 
 fn add(operation: &mut Operation, status: u16, sentence: &str) {
@@ -86,14 +95,4 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
 #[utoipa::path(get, path = "/openapi.json", tag = "node", responses((status = 200, description = "The description", content_type = "application/json")))]
 pub async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(DOCUMENT.as_str())
-}
-
-/// The description for people.
-pub async fn page() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header(("Content-Security-Policy", POLICY))
-        .insert_header(("X-Content-Type-Options", "nosniff"))
-        .insert_header(("Referrer-Policy", "no-referrer"))
-        .body(PAGE)
 }

@@ -24,10 +24,12 @@ pub struct Header {
     /// Its place in the chain; genesis has 0.
     pub index: u64,
     /// Hash of the block before, 64 lower-case hex characters; zeros in genesis.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub previous_hash: String,
     /// When it was mined, in Unix seconds.
     pub time: u64,
     /// Root of the entries' Merkle tree, 64 upper-case hex characters.
+    #[schema(pattern = "^[0-9A-F]{64}$")]
     pub merkle_root: String,
 }
 
@@ -37,6 +39,7 @@ pub struct Tip {
     /// Index of the last block.
     pub index: u64,
     /// Its hash.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub hash: String,
 }
 
@@ -124,6 +127,7 @@ pub struct BanWish {
     #[schema(example = "10.0.0.7")]
     pub address: String,
     /// For how long; a day without.
+    #[schema(format = "uint64")]
     pub seconds: Option<u64>,
 }
 
@@ -289,6 +293,25 @@ pub struct Branch {
     pub age_seconds: u64,
     /// Whether it waits for an operator.
     pub parked: bool,
+}
+
+/// A change in which blocks left the best chain.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Reorg {
+    /// When, in Unix seconds.
+    pub time: u64,
+    /// The last block that left.
+    pub old: Tip,
+    /// The common ancestor.
+    pub fork: Tip,
+    /// The last block that entered.
+    pub new: Tip,
+    /// Blocks that left.
+    pub depth: u64,
+    /// Blocks that entered.
+    pub length: u64,
+    /// Submissions that waited to be mined again because of it.
+    pub requeued: u64,
 }
 
 /// A branch that was taken over.

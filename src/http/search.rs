@@ -46,8 +46,8 @@ pub struct Query {
     path = "/search",
     tag = "chain",
     params(
-        ("text" = String, Query, description = "What to look for, in any case of letters"),
-        ("before" = Option<u64>, Query, description = "Looks at blocks below this index only"),
+        ("text" = String, Query, min_length = 1, max_length = 256, description = "What to look for, in any case of letters; at most 256 bytes", example = "hello"),
+        ("before" = Option<u64>, Query, format = "uint64", description = "Looks at blocks below this index only"),
     ),
     responses((status = 200, description = "What was found, and how far down", body = schema::Found)),
 )]
@@ -59,8 +59,12 @@ pub async fn search(app: web::Data<App>, query: web::Query<Query>) -> Result<Htt
     }
     let before = match query.before.as_deref() {
         None => None,
-        Some(number) if !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()) => number.parse::<u64>().ok(),
-        Some(_) => return Err(Problem::bad_request(format!("before is a block's index; {example}&before=1000"))),
+        Some(number) => {
+            let digits = !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+            let before = number.parse::<u64>().ok().filter(|_| digits);
+            let bad = || Problem::bad_request(format!("before is a block's index; {example}&before=1000"));
+            Some(before.ok_or_else(bad)?)
+        }
     };
     let snapshot = app.reader.snapshot();
     let end = snapshot.tip().height.0.saturating_add(1);

@@ -81,6 +81,20 @@ impl Browser {
 
     /// Opens a page and waits until the explorer in it lives.
     pub fn open(&mut self, url: &str) -> Page {
+        let mut page = self.new_page();
+        page.go(url);
+        page
+    }
+
+    /// Opens a page that is not the explorer.
+    pub fn open_plain(&mut self, url: &str) -> Page {
+        let mut page = self.new_page();
+        page.call("Page.navigate", json!({ "url": url }));
+        page.until("location.href !== 'about:blank' && document.readyState === 'complete'");
+        page
+    }
+
+    fn new_page(&mut self) -> Page {
         let target = self.control.call("Target.createTarget", json!({ "url": "about:blank" }));
         let id = target["targetId"].as_str().expect("a target").to_owned();
         let link = Link::open(self.port, &format!("ws://127.0.0.1:{}/devtools/page/{id}", self.port));
@@ -90,7 +104,6 @@ impl Browser {
         }
         page.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
         page.size(1280, 900);
-        page.go(url);
         page
     }
 }
@@ -211,14 +224,16 @@ impl Page {
         self.until(&text).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Clicks into the middle of an element. What else moves the page meanwhile can make a click miss: then once more.
+    /// Clicks into the middle of an element, or of the one that has taken its place when the click comes. What else moves the
+    /// page meanwhile can make a click miss: then once more.
     pub fn click(&mut self, selector: &str) {
         let selector = json!(selector);
         let aim = format!(
             "(() => {{ const e = document.querySelector({selector}); if (!e || e.disabled) return null; \
              e.scrollIntoView({{ block: 'center' }}); const r = e.getBoundingClientRect(); if (!r.width) return null; \
              const at = [r.x + r.width / 2, r.y + r.height / 2]; if (!e.contains(document.elementFromPoint(...at))) return null; \
-             window.hit = null; addEventListener('click', click => window.hit = e.contains(click.target), {{ once: true, capture: true }}); \
+             window.hit = null; const hits = target => e.contains(target) || document.querySelector({selector})?.contains(target) === true; \
+             addEventListener('click', click => window.hit = hits(click.target), {{ once: true, capture: true }}); \
              return at; }})()"
         );
         let hit = wait::try_until(wait::SOON, || {

@@ -49,11 +49,11 @@ fn what_is_mined_through_the_form_shows_on_another_nodes_page() {
     here.says("#detail-title", "Block 1");
     here.says("#receipts li", "in block 1, 1 deep, on 1 peer");
     let (_, hash) = tip(&a);
-    assert_eq!(here.says("#field-hash", ""), hash);
+    here.says("#field-hash", &hash);
     there.says("#stones .stone:last-child", "Hello from the form");
     there.says("#blocks li:first-child", "Hello from the form");
     there.click("#blocks a[data-index='1']");
-    assert_eq!(there.says("#field-hash", ""), hash);
+    there.says("#field-hash", &hash);
     there.says("#field-confirmations", "1");
     // It counts on by itself, and so does the receipt.
     mine(&b, "a second one");
@@ -103,6 +103,11 @@ fn a_reorg_is_followed_live() {
     page.says("#field-confirmations", "not on the best chain");
     page.says("#stones", "theirs 3");
     forks.says("#reorgs", "After block 0, 1 left and");
+    // Who comes later is told, too.
+    let mut late = open(&mut browser, &a, "#/forks");
+    late.says("#reorgs", "After block 0, 1 left and");
+    late.says("#reorgs", &ours[..6]);
+    late.assert_no_errors(&[]);
     // The tree of branches, and our entry in its new place.
     forks.says("#branches", &format!("{}…", &ours[..8]));
     forks.until("document.querySelectorAll('#tree-of-forks .orphan').length === 1");
@@ -160,13 +165,14 @@ fn blocks_are_found_and_verified() {
     page.says("#found-said", "Looked through the whole chain");
     assert_eq!(page.run("document.querySelectorAll('#found-rows li').length"), 1);
     page.click("#found-rows a");
-    assert_eq!(page.says("#field-hash", ""), hash);
+    page.says("#field-hash", &hash);
     find(&mut page, &(needle + 1).to_string());
     page.says("#body-title", "Entries (100)");
     // A large body: the way from one entry to the root, and no more.
     page.says("#tree", "100 entries");
     let drawn = page.run("document.querySelectorAll('#tree .node').length").as_u64().expect("a number");
     assert!((10..=15).contains(&drawn), "{drawn} nodes");
+    a_large_tree_is_drawn_and_proves_each_entry(&mut page);
     find(&mut page, &hash.to_uppercase());
     page.until(&format!("document.getElementById('field-hash')?.textContent === '{hash}'"));
 
@@ -217,6 +223,157 @@ fn blocks_are_found_and_verified() {
     page.size(390, 2600);
     page.picture("block-narrow");
     assert_eq!(page.run("document.documentElement.scrollWidth"), 390, "nothing stands out at the side");
+}
+
+/// Of the block with 100 entries: the shape of its whole tree, and the proof of whatever entry is chosen.
+fn a_large_tree_is_drawn_and_proves_each_entry(page: &mut Page) {
+    let feet = "document.querySelector('#tree-shape .feet').getAttribute('d').split('M').length - 1";
+    assert_eq!(page.run(feet), 100);
+    // 99 inner nodes and the odd ones that move up: each has a line to the one above.
+    let lines = "document.querySelector('#tree-shape .twigs').getAttribute('d').split('M').length - 1";
+    assert_eq!(page.run(lines), 100 + 50 + 25 + 13 + 7 + 4 + 2);
+    // The last entry has no neighbour on its way: at the third row it moves up as it is.
+    page.run("(() => { const leaf = document.getElementById('leaf'); leaf.value = 99; leaf.dispatchEvent(new Event('input')); })()");
+    page.says("#steps", "reading 99");
+    page.says("#steps", "It has no neighbour, and moves up as it is");
+    page.says("#steps li:last-child", "This is the merkleRoot of the header.");
+    // A click into the drawing chooses the entry below it.
+    page.click("#tree-shape svg");
+    let chosen = page.until("['49', '50'].find(leaf => leaf === document.getElementById('leaf').value)");
+    let entry = format!("reading {}", chosen.as_str().expect("a number"));
+    page.says("#steps", &entry);
+    // The steps, computed again: each takes what the one before gave, and the last gives the root.
+    page.run(&format!("window.entry = '{entry}'"));
+    let proven = page.run(
+        "import('/explorer/hashes.js').then(async ({ sha256 }) => { \
+           const upper = async text => (await sha256(text)).toUpperCase(); \
+           const steps = [...document.querySelectorAll('#steps li')].slice(0, -1).map(li => [...li.querySelectorAll('.mono')].map(e => e.title)); \
+           let now = await upper(window.entry); \
+           if (steps[0][0] !== now) return 'the leaf is another'; \
+           for (const step of steps.slice(1)) { \
+             if (step.length === 3) { \
+               if (!step.slice(0, 2).includes(now)) return 'a step does not take what was given'; \
+               now = await upper(step[0] + step[1]); \
+             } \
+             if (step.at(-1) !== now) return 'a step does not give what it says'; \
+           } \
+           return now === document.getElementById('field-merkleRoot').textContent ? 'proven' : 'another root'; })",
+    );
+    assert_eq!(proven, "proven");
+}
+
+#[test]
+fn a_very_large_tree_is_folded_up() {
+    let Some(mut browser) = Browser::start() else { return };
+    let node = lone();
+    let many: Vec<String> = (0..3_000).map(|number| format!("entry {number}")).collect();
+    mine_all(&node, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut page = open(&mut browser, &node, "#/1");
+    page.says("#tree", "a mark stands for 16 entries");
+    let feet = "document.querySelector('#tree-shape .feet').getAttribute('d').split('M').length - 1";
+    assert_eq!(page.run(feet), 188, "3,000 entries by sixteens");
+    page.run("(() => { const leaf = document.getElementById('leaf'); leaf.value = 2999; leaf.dispatchEvent(new Event('input')); })()");
+    page.says("#steps", "entry 2999");
+    assert_eq!(page.run("document.querySelectorAll('#steps li').length"), 14, "the leaf, twelve rows, and the root");
+    page.size(1280, 1500);
+    page.picture("tree-folded");
+    page.assert_no_errors(&[]);
+}
+
+/// Everything that is read stands out from what is behind it as WCAG 2 AA wants: 4.5 to 1, large text 3 to 1.
+const FAINT: &str = "(() => { \
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true }); \
+    const rgba = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); \
+      const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; }; \
+    const over = (top, below) => top.slice(0, 3).map((part, at) => part * top[3] + below[at] * (1 - top[3])); \
+    const light = colour => { const [r, g, b] = colour.map(part => part / 255).map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4); \
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b; }; \
+    const behind = node => { const above = []; \
+      for (let at = node; at; at = at.parentElement) { const own = rgba(getComputedStyle(at).backgroundColor); above.push(own); if (own[3] === 1) break; } \
+      return above.reverse().reduce((below, own) => over(own, below), [255, 255, 255]); }; \
+    const faint = []; \
+    for (const node of document.querySelectorAll('body *')) { \
+      if (![...node.childNodes].some(child => child.nodeType === 3 && child.data.trim()) || node.checkVisibility?.() === false) continue; \
+      if (node.matches(':disabled, :disabled *, .sr, .skip, noscript, title')) continue; \
+      const style = getComputedStyle(node), drawn = node instanceof SVGElement; \
+      let back = behind(drawn ? node.closest('svg').parentElement : node); \
+      const box = drawn && node.parentNode.querySelector?.(':scope > rect, :scope > circle'); \
+      if (box && node.matches('.node text, .peer.us text')) back = over(rgba(getComputedStyle(box).fill), back); \
+      const [one, other] = [light(over(rgba(drawn ? style.fill : style.color), back)), light(back)]; \
+      const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05); \
+      const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && style.fontWeight >= 700; \
+      if (ratio < (large ? 3 : 4.5)) faint.push(`${node.tagName} ${node.className.baseVal ?? node.className} ${ratio.toFixed(2)} ${node.textContent.slice(0, 30)}`); \
+    } \
+    return [...new Set(faint)]; })()";
+
+#[test]
+fn all_text_can_be_read_in_both_colours_and_on_a_phone() {
+    let Some(mut browser) = Browser::start() else { return };
+    let (a, b) = (NodeProcess::start(NodeOptions::new().arg("--max-reorg").arg("2")), lone());
+    mine_all(&a, &["one", "two", "three"]);
+    (1..=3).for_each(|number| drop(mine(&a, &format!("ours {number}"))));
+    (1..=9).for_each(|number| drop(mine(&b, &format!("theirs {number}"))));
+    add_peer(&b, &a.p2p_url());
+    add_peer(&a, "ws://127.0.0.1:1");
+    for (path, shown) in [
+        ("#/1", "document.querySelectorAll('#tree .node').length"),
+        ("#/network", "document.querySelectorAll('#graph .peer').length > 2"),
+        ("#/forks", "document.querySelectorAll('#tree-of-forks .parked').length"),
+        ("docs", "document.querySelectorAll('#routes details').length > 10"),
+    ] {
+        let name = path.trim_start_matches("#/");
+        let mut page = if path == "docs" {
+            browser.open_plain(&format!("{}/docs", a.http_url()))
+        } else {
+            open(&mut browser, &a, path)
+        };
+        page.until(shown);
+        if path == "#/1" {
+            mine_by_form(&mut page, &"AB".repeat(32));
+            page.says("#mine-said dd", "entry-ambiguous");
+            page.click("#check-one");
+            page.says("#checked", "✓");
+        }
+        for scheme in ["dark", "light"] {
+            page.colours(scheme);
+            for width in [1280, 390] {
+                page.size(width, 900);
+                page.picture(&format!("{name}-{scheme}-{width}"));
+                assert_eq!(page.run(FAINT), json!([]), "{path} {scheme} {width}");
+                assert_eq!(page.run("document.documentElement.scrollWidth"), width, "{path} stands out at the side");
+            }
+        }
+        page.assert_no_errors(&["/mineBlock"]);
+    }
+}
+
+#[test]
+fn the_api_is_described_and_tried_on_a_page_of_its_own() {
+    let Some(mut browser) = Browser::start() else { return };
+    let node = lone();
+    mine(&node, "<b>text</b>");
+    let mut page = browser.open_plain(&format!("{}/docs", node.http_url()));
+    page.says("#about", "OpenAPI 3.1");
+    let described = node.get("/openapi.json").expect(200).json();
+    let operations: usize = described["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .map(|item| item.as_object().map_or(0, serde_json::Map::len))
+        .sum();
+    assert_eq!(page.run("document.querySelectorAll('#routes details').length"), operations);
+    let objects = described["components"]["schemas"].as_object().expect("schemas").len();
+    assert_eq!(page.run("document.querySelectorAll('#schemas details').length"), objects);
+    page.run("[...document.querySelectorAll('#routes details')].find(e => e.querySelector('.path').textContent === '/blocks/{name}').open = true");
+    page.click("#routes details[open] form button");
+    page.says("#routes details[open] form [role=status]", "GET /blocks/tip → 200");
+    page.says("#routes details[open] form pre", "<b>text</b>");
+    page.run("location.hash = '#object-Receipt'");
+    page.until("document.getElementById('object-Receipt').open");
+    let elsewhere =
+        "performance.getEntriesByType('resource').filter(e => new URL(e.name).origin !== location.origin).length";
+    assert_eq!(page.run(elsewhere), 0, "nothing comes from elsewhere");
+    page.assert_no_errors(&[]);
 }
 
 /// Makes a chain of so many blocks in a data directory.

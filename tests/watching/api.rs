@@ -39,8 +39,11 @@ fn every_route_of_the_code_is_described_and_nothing_else() {
         .flat_map(|(path, item)| item.as_object().expect("an item").keys().map(|method| (path.clone(), method.clone())))
         .collect();
     assert_eq!(described, routed);
+    let mut ids = BTreeSet::new();
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("an item") {
+            let id = operation["operationId"].as_str().expect("a name for programs");
+            assert!(ids.insert(id.to_owned()), "{id} stands twice");
             assert!(
                 operation["summary"].as_str().is_some_and(|text| text.len() > 10),
                 "{method} {path} has a sentence"
@@ -50,9 +53,14 @@ fn every_route_of_the_code_is_described_and_nothing_else() {
     for page in ["/", "/docs"] {
         assert!(node.get(page).expect(200).text().contains("</html>"));
     }
+    for part in ["docs.js", "docs.css"] {
+        let part = node.get(&format!("/explorer/{part}")).expect(200);
+        assert!(!part.text().contains("http://") && !part.text().contains("https://"), "nothing comes from elsewhere");
+    }
     let docs = node.get("/docs").expect(200);
     let policy = docs.header("Content-Security-Policy").expect("a policy");
     assert!(policy.starts_with("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
     assert!(!docs.text().contains("http://") && !docs.text().contains("https://"), "nothing comes from elsewhere");
 }
 

@@ -63,3 +63,38 @@ fn a_flood_is_counted() {
     assert_eq!(lines(&node, "message refused").len(), 20, "{more}");
     assert!(more["more"].as_u64().is_some_and(|more| more >= 80 && more + written >= 100), "{more}");
 }
+
+#[test]
+fn strangers_of_another_network_are_counted() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let hello = serde_json::json!({ "type": 16, "data": {
+        "protocol": 1, "node": "ab".repeat(16), "nonce": "cd".repeat(8), "genesis": "ef".repeat(32), "port": 1,
+        "tip": { "index": 0, "hash": "ef".repeat(32) }, "agent": "stranger",
+    } });
+    let links: Vec<_> = (0..30)
+        .map(|_| {
+            let (mut link, _) = tungstenite::connect(node.p2p_url()).expect("a link");
+            link.send(tungstenite::Message::text(hello.to_string())).expect("the node reads");
+            link
+        })
+        .collect();
+    let counted =
+        || lines(&node, "… and more of these lines").into_iter().find(|line| line["line"] == "peer of another network");
+    let more = wait::until(wait::SOON, "the count", counted);
+    assert_eq!(lines(&node, "peer of another network").len(), 20, "{more}");
+    assert_eq!(more["more"], 10);
+    for mut link in links {
+        while link.read().is_ok() {}
+    }
+}
+
+#[test]
+fn what_is_no_http_is_not_a_line_each_time() {
+    let node = NodeProcess::start(NodeOptions::new());
+    for _ in 0..30 {
+        let mut connection = node.connect();
+        connection.send_raw(b"GET /status HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n").expect("the node reads");
+        let _ = connection.receive(false).expect("an answer").expect(400);
+    }
+    assert!(!node.log().contains("actix_http"), "{}", node.log());
+}

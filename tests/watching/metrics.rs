@@ -1,9 +1,17 @@
 //! `GET /metrics`: names, types and units as Prometheus wants them, and each number moves when it should.
 
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::net::{AddressFamily, SocketType};
+use tungstenite::Message;
+
 use super::prometheus::Page;
 use super::support::http::Request;
 use super::support::process::NodeOptions;
-use super::support::{NodeProcess, add_peer, mine, mine_all, wait, wait_equal};
+use super::support::writers::fill;
+use super::support::{NodeProcess, add_peer, mine, mine_all, wait, wait_equal, wait_index};
 
 fn page(node: &NodeProcess) -> Page {
     let answer = node.get("/metrics").expect(200);
@@ -154,4 +162,112 @@ fn a_long_catch_up_is_seen() {
     assert_eq!(now.value("dolmen_sync_left_blocks", &[]), 0.0);
     let labels = [("direction", "received"), ("type", "batch")];
     assert!(now.value("dolmen_peer_bytes_total", &labels) > 1_200.0);
+}
+
+/// Says nonsense from another address of this machine, as if it were another machine's, until the link is closed.
+fn offend(node: &NodeProcess) {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), 0)).expect("an address of this machine");
+    let peer = SocketAddrV4::new(Ipv4Addr::LOCALHOST, node.p2p_port());
+    rustix::net::connect(&socket, &peer).expect("the node listens");
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(wait::SOON)).expect("a timeout above zero");
+    let (mut link, _) = tungstenite::client(node.p2p_url(), socket).expect("a link");
+    link.send(Message::text("hello")).expect("the node reads");
+    while link.read().is_ok() {}
+}
+
+#[test]
+fn bans_and_parked_branches_and_the_index_are_seen() {
+    let node = NodeProcess::start(NodeOptions::new().arg("--max-reorg").arg("2"));
+    let before = page(&node);
+    for name in ["dolmen_bans_total", "dolmen_banned_addresses", "dolmen_parked_branches", "dolmen_side_blocks"] {
+        assert_eq!(before.value(name, &[]), 0.0, "{name}");
+    }
+    (0..3).for_each(|_| offend(&node));
+    wait::until(wait::SOON, "the ban", || {
+        let now = page(&node);
+        let counted = now.value("dolmen_bans_total", &[]) == 1.0;
+        (counted && now.value("dolmen_banned_addresses", &[]) == 1.0).then_some(())
+    });
+    let _ = node.request(&Request::new("DELETE", "/bans/127.0.0.3")).expect(204);
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_banned_addresses", &[]), 0.0);
+    assert_eq!(now.value("dolmen_bans_total", &[]), 1.0, "what was counted stays counted");
+
+    // A stranger's branch that would undo more than this node allows.
+    let stranger = NodeProcess::start(NodeOptions::new());
+    for number in 1..=5 {
+        mine(&node, &format!("ours {number}"));
+    }
+    for number in 1..=9 {
+        mine(&stranger, &format!("theirs {number}"));
+    }
+    add_peer(&stranger, &node.p2p_url());
+    wait::until(wait::SOON, "the parked branch", || {
+        (page(&node).value("dolmen_parked_branches", &[]) == 1.0).then_some(())
+    });
+    assert_eq!(page(&node).value("dolmen_side_blocks", &[]), 9.0);
+    let hash = stranger.get("/blocks/9").expect(200).header("Block-Hash").expect("a hash").to_owned();
+    let _ = node.post_json(&format!("/forks/{hash}/adopt"), "{}").expect(200);
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_parked_branches", &[]), 0.0);
+    assert_eq!(now.value("dolmen_chain_blocks_total", &[("source", "operator")]), 9.0);
+
+    let index = now.value("dolmen_index_bytes", &[]);
+    fill(node.http_port(), "more", 2_000);
+    wait_index(&node, 2_009);
+    wait::until(wait::SOON, "the index to grow", || {
+        (page(&node).value("dolmen_index_bytes", &[]) > index).then_some(())
+    });
+    assert!(page(&node).value("dolmen_uptime_seconds", &[]) >= before.value("dolmen_uptime_seconds", &[]));
+}
+
+#[test]
+fn a_store_that_failed_is_seen_and_said_once() {
+    // No file of this node may grow above 5 MB: what is written beyond fails, as on a disk that is broken.
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = dir.path().join("limited");
+    let script = format!("#!/bin/sh\ntrap '' XFSZ\nulimit -f 10000\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_dolmen"));
+    fs::write(&program, script).expect("a file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let node = NodeProcess::start(NodeOptions::new().program(&program));
+    assert_eq!(page(&node).value("dolmen_writable", &[]), 1.0);
+    let _ = node.get("/readyz").expect(200);
+    let body = serde_json::json!({ "data": vec!["x".repeat(60_000); 16] }).to_string();
+    let statuses: Vec<u16> = (0..10).map(|_| node.post_json("/mineBlock", &body).status).collect();
+    let written = statuses.iter().filter(|status| **status == 200).count();
+    assert!(written >= 2 && statuses[written..].iter().all(|status| *status == 507), "{statuses:?}");
+    let now = page(&node);
+    assert_eq!(now.value("dolmen_writable", &[]), 0.0);
+    assert_eq!(now.value("dolmen_chain_height", &[]), written as f64);
+    let unanswered = [("route", "/mineBlock"), ("status", "507")];
+    assert_eq!(now.value("dolmen_http_responses_total", &unanswered), 10.0 - written as f64);
+    let why = node.get("/readyz").problem(503);
+    assert!(why["detail"].as_str().is_some_and(|why| why.contains("disk")), "{why}");
+    let _ = node.get("/livez").expect(200);
+    let _ = node.get("/blocks/1").expect(200);
+    assert_eq!(node.log().matches("\"message\":\"store failed\"").count(), 1, "{}", node.log());
+}
+
+#[test]
+fn the_older_text_is_there_for_who_asks_for_it() {
+    let node = NodeProcess::start(NodeOptions::new());
+    mine(&node, "one");
+    let ask = |accept: &str| node.request(&Request::get("/metrics").header("Accept", accept)).expect(200);
+    let plain = ask("text/plain;version=0.0.4;q=0.5,*/*;q=0.1");
+    assert_eq!(plain.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = plain.text();
+    assert!(text.contains("# TYPE dolmen_chain_blocks_total counter\n"), "{text}");
+    assert!(text.contains("\ndolmen_chain_blocks_total{source=\"mined\"} 1\n"), "{text}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    // Every sample belongs to a family that was announced under its name.
+    let families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        let of = |suffix: &&str| name.strip_suffix(*suffix).is_some_and(|family| families.contains(&family));
+        assert!(["", "_bucket", "_sum", "_count"].iter().any(of), "{line}");
+    }
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    assert!(ask(prometheus).text().ends_with("# EOF\n"));
 }

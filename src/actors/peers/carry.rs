@@ -174,9 +174,11 @@ impl PeerManager {
                 }
                 Action::Switch { link, ticket, origin } => self.switch(link, ticket, origin, ctx),
                 Action::PassOver { link, tip, depth } => {
-                    let remote = self.links.get(link).map(|link| link.remote);
-                    warn!(link, ?remote, %tip, depth, "a stranger's branch is longer than is kept beside the chain and \
-                        is not fetched; name the peer with /addPeers if it is to be taken over");
+                    let from = self.links.get(link).map(|link| display(link.remote));
+                    if self.logs("branch passed over") {
+                        warn!(link, from, %tip, depth, "a stranger's branch is longer than is kept beside the chain and \
+                            is not fetched; name the peer with /addPeers if it is to be taken over");
+                    }
                 }
                 // Lost only when the chain's actor is gone, and the staged branch with it.
                 Action::Unstage => self.parts.chain.do_send(DropBranch),
@@ -212,7 +214,11 @@ impl PeerManager {
                     manager.all_earn(blocks);
                     Some(Heard::Fruitless)
                 }
-                Ok(Imported::Unconnected | Imported::Parked { .. }) => Some(Heard::Fruitless),
+                Ok(Imported::Parked { depth }) => {
+                    manager.note_parked(id, Some(tip), *depth);
+                    Some(Heard::Fruitless)
+                }
+                Ok(Imported::Unconnected) => Some(Heard::Fruitless),
                 Err(error) => {
                     if manager.logs("blocks refused") {
                         info!(link = id, from = remote.map(display), block = %tip, reason = %error, "blocks refused");
@@ -227,6 +233,20 @@ impl PeerManager {
             let actions = manager.sync.imported(id, tip, result.as_ref(), &manager.view());
             manager.perform(actions, ctx);
         }));
+    }
+
+    fn note_parked(&mut self, id: LinkId, tip: Option<Tip>, depth: u64) {
+        let from = self.links.get(id).map(|link| display(link.remote));
+        if self.logs("branch parked") {
+            warn!(
+                link = id,
+                from,
+                tip = tip.map(display),
+                depth,
+                "a longer branch was parked: it would undo too many \
+                blocks and comes from a stranger; dolmen adopt takes it over"
+            );
+        }
     }
 
     fn stage(&mut self, id: LinkId, ticket: Ticket, message: StageBlocks, ctx: &mut Context<Self>) {
@@ -259,6 +279,7 @@ impl PeerManager {
                     }
                     manager.note_import_error(id, None, error);
                 }
+                Ok(Imported::Parked { depth }) => manager.note_parked(id, None, *depth),
                 Ok(_) => {}
             }
             let actions = manager.sync.switched(id, ticket, result.as_ref(), &manager.view());

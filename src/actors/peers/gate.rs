@@ -100,10 +100,17 @@ impl PeerManager {
         let Some(link) = self.links.get(id) else { return };
         let remote = link.remote;
         let reason = refused.to_string();
-        match &link.direction {
-            Direction::Inbound => info!(link = id, %remote, reason, "peer refused: this cluster is closed"),
+        let dialled = match &link.direction {
+            Direction::Inbound => None,
+            Direction::Outbound(peer) => Some(peer.clone()),
+        };
+        match dialled {
             // Somebody here wants this link.
-            Direction::Outbound(peer) => warn!(link = id, %peer, reason, "peer refused: this cluster is closed"),
+            Some(peer) => warn!(link = id, %peer, reason, "peer refused: this cluster is closed"),
+            None if self.logs("peer refused") => {
+                info!(link = id, %remote, reason, "peer refused: this cluster is closed");
+            }
+            None => {}
         }
         self.close(id, CloseCode::Policy, "closed cluster: a proof of its key is needed");
         self.note_offence(remote.ip(), &Offence::NoKey);

@@ -160,26 +160,32 @@ impl PeerManager {
 
     pub(super) fn introduce(&mut self, id: LinkId, hello: Hello, ctx: &mut Context<Self>) {
         if hello.genesis != genesis::tip().hash {
-            warn!(link = id, genesis = %hello.genesis, "peer of another network");
+            if self.logs("peer of another network") {
+                warn!(link = id, genesis = %hello.genesis, "peer of another network");
+            }
             self.close(id, CloseCode::Policy, "another genesis");
             return;
         }
         if self.parts.cluster_key.is_none() && hello.challenge.is_some() {
-            warn!(
-                link = id,
-                agent = hello.agent,
-                "peer of a closed cluster: start this node with its --cluster-key-file"
-            );
+            if self.logs("peer of a closed cluster") {
+                warn!(
+                    link = id,
+                    agent = hello.agent,
+                    "peer of a closed cluster: start this node with its --cluster-key-file"
+                );
+            }
             self.close(id, CloseCode::Policy, "this node has no cluster key");
             return;
         }
         if hello.protocol != PROTOCOL {
-            info!(
-                link = id,
-                protocol = hello.protocol,
-                agent = hello.agent,
-                "peer speaks another native protocol; the tutorial's is spoken with it"
-            );
+            if self.logs("another native protocol") {
+                info!(
+                    link = id,
+                    protocol = hello.protocol,
+                    agent = hello.agent,
+                    "peer speaks another native protocol; the tutorial's is spoken with it"
+                );
+            }
             self.first_message(id);
             return;
         }
@@ -291,7 +297,9 @@ impl PeerManager {
                 (None, None)
             };
             if let Some(reason) = reason {
-                warn!(link = id, remote = %link.remote, reason, "peer dropped");
+                if self.flood.admits("peer dropped", self.parts.shared.stopwatch.millis()) {
+                    warn!(link = id, remote = %link.remote, reason, "peer dropped");
+                }
                 link.handle.kill();
                 if let Some(offence) = offence {
                     offences.push((link.remote.ip(), offence));

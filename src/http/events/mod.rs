@@ -105,9 +105,9 @@ pub struct Wish {
     path = "/events",
     tag = "chain",
     params(
-        ("Last-Event-ID" = Option<String>, Header, description = "The last event that the reader knows"),
-        ("lastEventId" = Option<String>, Query, description = "The same, for readers that cannot set headers"),
-        ("behind" = Option<u64>, Query, description = "Passes over all but so many of the newest blocks"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,16}-[0-9a-f]{64}$", description = "The last event that the reader knows"),
+        ("lastEventId" = Option<String>, Query, pattern = "^[0-9]{1,16}-[0-9a-f]{64}$", description = "The same, for readers that cannot set headers"),
+        ("behind" = Option<u64>, Query, maximum = 1_000_000, description = "Passes over all but so many of the newest blocks"),
     ),
     responses(
         (status = 200, description = "Events without end: block, reorg, peer, sync, reset, skipped", body = String, content_type = "text/event-stream"),

@@ -1,6 +1,6 @@
 // One block: header, hash, what is hashed, entries, tree, neighbours; and all of it computed again on request.
-import { $, el, grouped, link, moment, visible } from "./dom.js";
-import { merkleTree } from "./drawings.js";
+import { $, el, grouped, link, moment, short, visible } from "./dom.js";
+import { merkleShape, merkleTree } from "./drawings.js";
 import { FIELDS, judge, judgeDown, merkleRows, possible } from "./hashes.js";
 import { markShown } from "./chain.js";
 import { block as fetchBlock, json, on, state } from "./node.js";
@@ -31,6 +31,11 @@ export async function show(name) {
 }
 
 export const current = () => shown.name;
+
+// Until somebody chooses a block, the newest of that moment is shown.
+function showNewest() {
+  if (shown.name === null && state.tip) show(state.tip.hash);
+}
 
 function stop() {
   if (running) running.stopped = true;
@@ -98,19 +103,48 @@ async function drawTree(block, hash) {
   if (!possible) return place.replaceChildren(el('p', { class: 'quiet' }, t('tree-none')));
   const rows = await merkleRows(block.body);
   if (shown.block?.hash !== hash || !place.isConnected) return;
-  const count = block.body.length, whole = rows[0].length <= 8;
-  const paint = () => el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('tree') }, merkleTree(rows, block.body, shown.leaf));
+  const count = block.body.length, whole = count <= 8;
+  const boxes = () => el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('tree') }, merkleTree(rows, block.body, shown.leaf));
+  if (whole) {
+    const drawn = boxes();
+    place.replaceChildren(el('p', { class: 'quiet' }, t('tree-whole')), drawn);
+    // Where there is no room for all of it, the root in the middle is seen first.
+    drawn.scrollLeft = (drawn.scrollWidth - drawn.clientWidth) / 2;
+    return;
+  }
   const pick = el('input', { type: 'number', id: 'leaf', min: 0, max: count - 1, value: shown.leaf });
+  const choose = leaf => { pick.value = shown.leaf = leaf; paint(); };
   pick.addEventListener('input', () => {
     const wanted = Number(pick.value);
-    if (!Number.isInteger(wanted) || wanted < 0 || wanted >= count) return;
-    shown.leaf = wanted;
-    place.querySelector('.scroll').replaceWith(paint());
+    if (pick.value !== '' && Number.isInteger(wanted) && wanted >= 0 && wanted < count) choose(wanted);
   });
+  const whichShape = el('div', { id: 'tree-shape' }), folded = el('p', { class: 'quiet' });
+  const proof = el('div', { class: 'proof', id: 'proof' });
+  const paint = () => {
+    const { drawing, each } = merkleShape(rows, shown.leaf, Math.max(280, place.clientWidth), choose);
+    folded.textContent = each > 1 ? t('tree-folded', { n: grouped(each) }) : '';
+    whichShape.replaceChildren(drawing);
+    proof.replaceChildren(boxes(), steps(rows, block.body[shown.leaf]));
+  };
   place.replaceChildren(
-    el('p', { class: 'quiet' }, whole ? t('tree-whole') : t('tree-path', { n: grouped(count) })),
-    whole ? '' : el('label', { class: 'inline', for: 'leaf' }, `${t('tree-entry')} `, pick),
-    paint());
+    el('p', { class: 'quiet' }, t('tree-large', { n: grouped(count) })), whichShape, folded,
+    el('h3', {}, t('proof')), el('p', { class: 'quiet' }, t('tree-path')),
+    el('label', { class: 'inline', for: 'leaf' }, `${t('tree-entry')} `, pick), proof);
+  paint();
+}
+
+// What has to be computed to come from an entry to the root, step by step.
+function steps(rows, entry) {
+  const hash = text => el('span', { class: 'mono', title: text }, short(text));
+  const list = [el('li', {}, t('proof-leaf'), el('br'), 'SHA-256(', el('q', { dir: 'auto' }, ...visible(entry.length > 40 ? `${entry.slice(0, 40)}…` : entry)), ') = ', hash(rows[0][shown.leaf]))];
+  for (let level = 0, at = shown.leaf; level + 1 < rows.length; level++, at >>= 1) {
+    const [left, right] = [rows[level][at & ~1], rows[level][at | 1]], up = hash(rows[level + 1][at >> 1]);
+    const given = text => el('b', {}, hash(text));
+    list.push(right === undefined ? el('li', {}, t('proof-odd'), el('br'), up)
+      : el('li', {}, t(at & 1 ? 'proof-left' : 'proof-right'), el('br'), 'SHA-256(', at & 1 ? given(left) : hash(left), ' + ', at & 1 ? hash(right) : given(right), ') = ', up));
+  }
+  list.push(el('li', { class: 'good' }, t('proof-root')));
+  return el('ol', { class: 'steps', id: 'steps' }, ...list);
 }
 
 // ---- Computing it again.
@@ -176,6 +210,7 @@ async function checkDown(block) {
 export function start() {
   draw();
   on('tip', () => {
+    showNewest();
     const { block } = shown;
     if (shown.error?.status === 404) show(shown.name);
     if (!block || !state.tip) return;

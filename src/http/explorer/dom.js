@@ -48,6 +48,15 @@ export function visible(text) {
 export const link = (hash, text, attributes = {}) =>
   el('a', { href: `#/${hash}`, class: 'mono', title: hash, ...attributes }, text ?? short(hash));
 
+// A table; where there is no room for one, each row is a card that names its cells.
+export function table(names, rows) {
+  const cell = (content, at) => el('td', { role: 'cell', 'data-name': names[at] }, el('span', {}, ...[content].flat()));
+  return [
+    el('thead', { role: 'rowgroup' }, el('tr', { role: 'row' }, ...names.map(name => el('th', { scope: 'col', role: 'columnheader' }, name)))),
+    el('tbody', { role: 'rowgroup' }, ...rows.map(({ cells, kind }) => el('tr', { role: 'row', class: kind }, ...cells.map(cell)))),
+  ];
+}
+
 // Says something about a form in its own place.
 export function say(id, kind, ...what) {
   $(id).className = `said ${kind}`;

@@ -3,7 +3,8 @@
 import { grouped, short, svg } from "./dom.js";
 import { t } from "./words.js";
 
-const ALL_LEAVES = 8;            // leaves of a tree that is drawn whole
+const ALL_LEAVES = 8;            // leaves of a tree whose nodes are drawn with their hashes
+const MANY_LEAVES = 256;         // marks at the foot of the drawing of a larger tree
 
 const canvas = (width, height, label, ...children) =>
   svg('svg', { viewBox: `0 0 ${width} ${height}`, width, height, role: 'img', 'aria-label': label, class: 'drawing' }, ...children);
@@ -73,16 +74,64 @@ export function merkleTree(rows, body, leaf) {
   return drawing;
 }
 
+// ---- A tree with more leaves than there is room for hashes.
+
+// The shape of the whole tree, and in it the way from one leaf to the root. Of a very large tree the lowest rows are folded
+// up: a mark at the foot then stands for several leaves. `width` is that of the place; `pick` is told which leaf was chosen.
+export function merkleShape(rows, leaf, width, pick) {
+  const folded = rows.findIndex(row => row.length <= MANY_LEAVES);
+  const drawn = rows.slice(folded), feet = drawn[0].length;
+  const step = width / feet, rise = Math.max(18, Math.min(34, 220 / drawn.length));
+  const mark = Math.min(7, Math.max(0.8, step * 0.36));
+  const y = level => 12 + (drawn.length - 1 - level) * rise, height = y(0) + 14;
+  const x = [Array.from({ length: feet }, (_, at) => (at + 0.5) * step)];
+  for (let level = 1; level < drawn.length; level++) {
+    const below = x[level - 1];
+    x.push(drawn[level].map((_, at) => 2 * at + 1 < below.length ? (below[2 * at] + below[2 * at + 1]) / 2 : below[2 * at]));
+  }
+  // One path for all lines: a thousand elements would be slow to draw.
+  const line = (level, at) => `M${x[level][at].toFixed(1)} ${y(level)}V${y(level) - rise / 2}H${x[level + 1][at >> 1].toFixed(1)}V${y(level + 1)}`;
+  const lines = drawn.slice(0, -1).flatMap((row, level) => row.map((_, at) => line(level, at))).join('');
+  const way = [], beside = [];
+  for (let level = 0, at = leaf >> folded; level < drawn.length; level++, at >>= 1) {
+    if (level + 1 < drawn.length) way.push(line(level, at));
+    if ((at ^ 1) < drawn[level].length && level + 1 < drawn.length) beside.push([x[level][at ^ 1], y(level)]);
+  }
+  const foot = x[0].map(place => `M${place.toFixed(1)} ${y(0) - mark}v${2 * mark}`).join('');
+  const chosenX = x[0][leaf >> folded], top = drawn.length - 1;
+  const drawing = canvas(width, height, t('tree-label', { leaves: rows[0].length, levels: rows.length }),
+    svg('path', { d: lines, class: 'twigs' }), svg('path', { d: foot, class: 'feet', 'stroke-width': Math.max(0.8, step * 0.7) }),
+    svg('path', { d: way.join(''), class: 'way' }),
+    ...beside.map(([cx, cy]) => svg('circle', { cx, cy, r: 4, class: 'beside' })),
+    svg('circle', { cx: chosenX, cy: y(0), r: 6, class: 'way-end' }), svg('circle', { cx: x[top][0], cy: y(top), r: 8, class: 'way-end' }),
+    text(x[top][0] + 14, y(top) + 4, `${t('root')} ${rows.at(-1)[0].slice(0, 8)}…`, { class: 'small halo', 'text-anchor': 'start' }));
+  drawing.classList.add('fits', 'shape');
+  drawing.addEventListener('click', event => {
+    const box = drawing.getBoundingClientRect();
+    const foot = Math.floor((event.clientX - box.left) / box.width * feet);
+    pick(Math.min(rows[0].length - 1, Math.max(0, foot << folded)));
+  });
+  return { drawing, each: 2 ** folded };
+}
+
 // ---- The peers.
 
 const MAX_PEERS = 24;
 
-export function peerGraph(peers, tip) {
+// An address in little room; the table has it whole.
+function called(address) {
+  const name = address.replace(/^wss?:\/\//, '');
+  return name.length > 22 ? `${name.slice(0, 12)}…${name.slice(-9)}` : name;
+}
+
+// `room` is the width of the place, in pixels.
+export function peerGraph(peers, tip, room) {
   const shown = peers.slice(0, MAX_PEERS);
-  const width = 720, height = shown.length > 8 ? 520 : shown.length > 2 ? 340 : 190, x0 = width / 2, y0 = height / 2;
+  const width = Math.max(320, Math.min(720, room)), narrow = width < 560;
+  const height = shown.length > 8 ? (narrow ? 760 : 520) : shown.length > 2 ? (narrow ? 420 : 340) : 190, x0 = width / 2, y0 = height / 2;
   const around = shown.map((peer, at) => {
     const angle = -Math.PI / 2 + (at + 0.5) * 2 * Math.PI / Math.max(shown.length, 1);
-    const x = x0 + Math.cos(angle) * (width / 2 - 110), y = y0 + Math.sin(angle) * (height / 2 - 52);
+    const x = x0 + Math.cos(angle) * (width / 2 - (narrow ? 56 : 110)), y = y0 + Math.sin(angle) * (height / 2 - 52);
     const [dx, dy] = [x - x0, y - y0], length = Math.hypot(dx, dy) || 1;
     const edge = (from, r) => [from[0] + dx / length * r, from[1] + dy / length * r];
     const near = edge([x0, y0], 46), far = edge([x, y], -28);
@@ -98,7 +147,7 @@ export function peerGraph(peers, tip) {
     const under = y + 40;
     return svg('g', { class: `peer ${peer.kind} ${same ? 'same' : ''}` }, line, shape,
       text(x, y + 5, peer.tip ? grouped(peer.tip.index) : '?', { class: 'small strong' }),
-      text(x, under, peer.address.replace(/^wss?:\/\//, ''), { class: 'small' }),
+      text(x, under, called(peer.address), { class: 'small' }),
       latency ? text(middle[0], middle[1] - 6, latency, { class: 'small halo' }) : null);
   });
   const arrow = svg('marker', { id: 'arrow', viewBox: '0 0 10 10', refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: 'auto' },
@@ -114,43 +163,49 @@ export function peerGraph(peers, tip) {
 const MAX_BRANCHES = 12;
 const DOTS = 5;                  // blocks of a branch that are drawn
 
-export function forkTree(branches, best) {
+// `room` is the width of the place, in pixels.
+export function forkTree(branches, best, room) {
   const shown = branches.slice(0, MAX_BRANCHES);
   const forks = [...new Set(shown.map(branch => branch.fork.index))].sort((a, b) => a - b);
-  const left = 70, unit = 42, rise = 58, top = 34;
-  // The trunk is drawn with a gap wherever blocks are left out; a branch stands right of its fork.
+  const narrow = room < 560, left = narrow ? 24 : 60, unit = narrow ? 30 : 42, rise = 64, top = 30;
+  // A branch stands right of its fork; what lies between two forks is left out of the trunk, and its number told.
   const longest = Math.min(DOTS, Math.max(1, ...shown.map(branch => branch.length)));
-  const space = (longest + 2) * unit;
+  const space = Math.max((longest + 2) * unit, 130);
   const x = new Map(forks.map((fork, at) => [fork, left + at * space]));
-  const width = Math.max(720, left + forks.length * space + 120);
-  const y0 = top + shown.length * rise + 10, height = y0 + 60;
-  const end = width - 60;
+  const width = Math.max(Math.min(room, 900), left + (forks.length - 1) * space + Math.max(longest * unit, 170) + 90, 300);
+  const y0 = top + shown.length * rise + 6, height = y0 + 46, end = width - 34;
   const open = (hash, label, ...children) =>
     svg('a', { href: `#/${hash}`, 'aria-label': label }, ...children.map(child => titled(child, label)));
+  const stops = [...forks.map(fork => [fork, x.get(fork)]), [best.index, end]];
+  const between = stops.slice(1).map(([index, at], n) => {
+    const [before, from] = stops[n], blocks = index - before - 1;
+    return blocks > 0 ? text((from + at) / 2, y0 - 10, `⋯ ${t('n-blocks', { n: grouped(blocks) })} ⋯`, { class: 'small' }) : null;
+  });
   const trunk = [
-    svg('line', { x1: 20, y1: y0, x2: end, y2: y0, class: 'trunk' }),
+    svg('line', { x1: x.get(forks[0]) - 14, y1: y0, x2: end, y2: y0, class: 'trunk' }), ...between,
     ...forks.map(fork => {
       const hash = shown.find(branch => branch.fork.index === fork).fork.hash;
       return svg('g', {}, open(hash, t('fork-at', { n: grouped(fork) }), svg('circle', { cx: x.get(fork), cy: y0, r: 9, class: 'on-best' })),
         text(x.get(fork), y0 + 28, grouped(fork), { class: 'small' }));
     }),
-    open(best.hash, t('tip'), svg('circle', { cx: end, cy: y0, r: 12, class: 'best-tip' })),
-    text(end, y0 + 32, `${t('tip')} ${grouped(best.index)}`, { class: 'small strong' }),
+    open(best.hash, `${t('tip')} ${grouped(best.index)}`, svg('circle', { cx: end, cy: y0, r: 12, class: 'best-tip' })),
+    text(end + 12, y0 + 32, `${t('tip')} ${grouped(best.index)}`, { class: 'small strong', 'text-anchor': 'end' }),
   ];
   const arms = shown.map((branch, at) => {
-    const from = x.get(branch.fork.index), y = top + at * rise + 8;
-    const dots = Math.min(DOTS, branch.length);
-    const last = from + unit * (dots + 0.4), kind = branch.parked ? 'parked' : 'kept';
-    const path = svg('path', { d: `M${from} ${y0} C${from} ${y + 20} ${from + 4} ${y} ${from + unit} ${y} L${last} ${y}`, class: `arm ${kind}` });
+    const from = x.get(branch.fork.index), y = top + at * rise;
+    const dots = Math.min(DOTS, branch.length), kind = branch.parked ? 'parked' : 'kept';
+    const place = n => from + unit * (n + 1.2), last = place(dots - 1);
+    const path = svg('path', { d: `M${from} ${y0} C${from} ${y + 22} ${from + 4} ${y} ${from + unit} ${y} L${last} ${y}`, class: `arm ${kind}` });
     const marks = Array.from({ length: dots }, (_, n) => {
-      const cx = from + unit * (n + 1.4);
-      if (n === dots - 1) return open(branch.tip.hash, `${grouped(branch.tip.index)} ${short(branch.tip.hash)}`,
-        svg('circle', { cx, cy: y, r: 11, class: `orphan ${kind}` }));
+      if (n === dots - 1) return open(branch.tip.hash, `${t(kind)}: ${t('block-n', { n: grouped(branch.tip.index) })} ${short(branch.tip.hash)}`,
+        svg('circle', { cx: place(n), cy: y, r: 11, class: `orphan ${kind}` }));
       const gap = n === dots - 2 && branch.length > DOTS;
-      return gap ? text(cx, y - 6, '⋯', { class: 'strong' }) : svg('circle', { cx, cy: y, r: 7, class: `orphan ${kind}` });
+      return gap ? text(place(n), y + 5, '⋯', { class: 'strong halo' }) : svg('circle', { cx: place(n), cy: y, r: 7, class: `orphan ${kind}` });
     });
-    const label = `${t(kind)} · ${t('n-blocks', { n: branch.length })} · ${short(branch.tip.hash)}`;
-    return svg('g', {}, path, ...marks, text(last + 16, y + 4, label, { class: 'small', 'text-anchor': 'start' }));
+    const label = `${t(kind)} · ${t('n-blocks', { n: grouped(branch.length) })} · `;
+    const words = text(from + unit * 0.7, y + 27, label, { class: 'small halo', 'text-anchor': 'start' });
+    words.append(svg('tspan', { class: 'mono' }, `${branch.tip.hash.slice(0, 8)}…`));
+    return svg('g', {}, path, ...marks, words);
   });
-  return { drawing: canvas(width + 160, height, t('forks-label', { n: branches.length }), ...arms, ...trunk), left: branches.length - shown.length };
+  return { drawing: canvas(width, height, t('forks-label', { n: branches.length }), ...arms, ...trunk), left: branches.length - shown.length };
 }

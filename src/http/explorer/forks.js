@@ -1,12 +1,12 @@
 // The branches beside the best chain as a tree and as a table, and what each reorg moved.
-import { $, el, grouped, link, moment, refill } from "./dom.js";
+import { $, el, grouped, link, moment, refill, table } from "./dom.js";
 import { forkTree } from "./drawings.js";
 import { json, on, state } from "./node.js";
 import { t } from "./words.js";
 
 const LISTED = 8;                // blocks of a reorg that are named
 
-let forks = null;
+let forks = null, past = [];
 
 export function draw() {
   $('view-forks').replaceChildren(
@@ -14,7 +14,7 @@ export function draw() {
       el('div', { class: 'head' }, el('h2', { id: 'forks-title', tabindex: '-1' }, t('forks-title'))),
       el('p', { class: 'quiet', id: 'forks-said' }),
       el('div', { id: 'tree-of-forks', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('forks-title') }),
-      el('div', { class: 'scroll' }, el('table', { id: 'branches' }))),
+      el('div', { class: 'scroll' }, el('table', { id: 'branches', class: 'cards', role: 'table', 'aria-labelledby': 'forks-title' }))),
     el('section', { 'aria-labelledby': 'reorgs-title' },
       el('div', { class: 'head' }, el('h2', { id: 'reorgs-title' }, t('reorgs-title'))), el('ol', { class: 'reorgs', id: 'reorgs' })));
   drawForks();
@@ -27,15 +27,13 @@ function drawForks() {
   const none = branches.length === 0;
   $('forks-said').textContent = none ? t('forks-none') : t('forks-legend');
   if (none) { $('tree-of-forks').replaceChildren(); $('branches').replaceChildren(); return; }
-  const { drawing, left } = forkTree(branches, best);
+  const { drawing, left } = forkTree(branches, best, $('tree-of-forks').clientWidth || 720);
   $('tree-of-forks').replaceChildren(drawing, left > 0 ? el('p', { class: 'quiet' }, t('forks-left', { n: grouped(left) })) : '');
   const names = ['tip', 'block', 'forks-at', 'length', 'state'];
-  refill($('branches'), [
-    el('thead', {}, el('tr', {}, ...names.map(name => el('th', { scope: 'col' }, t(name))))),
-    el('tbody', {}, ...branches.slice(0, 50).map(({ tip, fork, length, parked }) => el('tr', { class: parked ? 'parked' : null },
-      el('td', {}, link(tip.hash, undefined, { 'data-key': tip.hash })), el('td', {}, grouped(tip.index)), el('td', {}, grouped(fork.index)),
-      el('td', {}, grouped(length)),
-      el('td', {}, parked ? [t('parked'), el('br'), el('span', { class: 'quiet mono' }, t('adopt', { hash: tip.hash }))] : t('kept')))))]);
+  refill($('branches'), table(names.map(name => t(name)), branches.slice(0, 50).map(({ tip, fork, length, parked }) => ({ kind: parked ? 'parked' : null, cells: [
+    link(tip.hash, undefined, { 'data-key': tip.hash }), grouped(tip.index), grouped(fork.index), grouped(length),
+    parked ? [t('parked'), el('br'), el('span', { class: 'quiet' }, t('adopt'), ' ', el('code', { class: 'mono' }, `dolmen adopt ${tip.hash}`))] : t('kept'),
+  ] }))));
 }
 
 function drawReorgs() {
@@ -45,12 +43,17 @@ function drawReorgs() {
     const left = number - named.length;
     return el('p', {}, el('strong', {}, t(name)), ' ', ...named.flatMap(each => [each, ' ']), left > 0 ? t('reorg-more', { n: grouped(left) }) : '');
   };
-  refill($('reorgs'), state.reorgs.length === 0 ? [el('li', { class: 'quiet' }, t('reorgs-none'))] : state.reorgs.map(reorg =>
-    el('li', {},
-      el('p', { class: 'quiet' }, moment(reorg.seen / 1000)),
-      el('p', {}, t('reorg-said', { fork: grouped(reorg.fork.index), left: grouped(reorg.depth), entered: grouped(reorg.length) })),
-      some(reorg.left, reorg.depth, 'reorg-left'), some(reorg.entered, reorg.length, 'reorg-entered'),
-      reorg.requeued.length > 0 && some(reorg.requeued, reorg.requeued.length, 'reorg-requeued'))));
+  // What this page was told itself names every block; of what came before, the node remembers where it began and ended.
+  const told = state.reorgs.map(reorg => ({ ...reorg, time: reorg.seen / 1000 }));
+  const known = new Set(told.map(reorg => reorg.old.hash));
+  const all = [...told, ...past.filter(reorg => !known.has(reorg.old.hash))];
+  refill($('reorgs'), all.length === 0 ? [el('li', { class: 'quiet' }, t('reorgs-none'))] : all.map(reorg => {
+    const { time, fork, old, depth, length, left, entered, requeued } = reorg;
+    const said = [el('p', { class: 'quiet' }, moment(time)), el('p', {}, t('reorg-said', { fork: grouped(fork.index), left: grouped(depth), entered: grouped(length) }))];
+    const again = Array.isArray(requeued) ? requeued.length > 0 && some(requeued, requeued.length, 'reorg-requeued')
+      : requeued > 0 && el('p', {}, t('reorg-again', { n: grouped(requeued) }));
+    return el('li', {}, ...said, ...left ? [some(left, depth, 'reorg-left'), some(entered, length, 'reorg-entered')] : [some([old], 1, 'reorg-last')], again);
+  }));
 }
 
 async function look() {
@@ -59,6 +62,9 @@ async function look() {
   if (state.status.sideBlocks === 0) forks = { best: state.status.tip, branches: [] };
   else if (!$('view-forks').hidden) forks = await json('/forks').catch(() => forks);
   drawForks();
+  if ($('view-forks').hidden || state.status.reorgs === 0) return;
+  past = await json('/reorgs').catch(() => past);
+  drawReorgs();
 }
 
 export { look };
@@ -66,5 +72,6 @@ export { look };
 export function start() {
   draw();
   on('status', look);
+  addEventListener('resize', drawForks);
   on('reorg', () => { drawReorgs(); look(); });
 }

@@ -1,5 +1,5 @@
 // The peers as a graph and as a table, the form that adds one, and what of theirs was refused.
-import { $, el, grouped, link, moment, refill, say, visible } from "./dom.js";
+import { $, el, grouped, link, moment, refill, say, table, visible } from "./dom.js";
 import { peerGraph } from "./drawings.js";
 import { json, on, post, state } from "./node.js";
 import { t } from "./words.js";
@@ -14,7 +14,7 @@ export function draw() {
       el('div', { class: 'head' }, el('h2', { id: 'peers-title', tabindex: '-1' }, t('peers-title'))),
       el('div', { id: 'graph', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('peers-title') }), el('p', { class: 'quiet', id: 'graph-left' }),
       el('p', { class: 'quiet' }, t('legend')),
-      el('div', { class: 'scroll' }, el('table', { id: 'peers' })),
+      el('div', { class: 'scroll' }, el('table', { id: 'peers', class: 'cards', role: 'table', 'aria-labelledby': 'peers-title' })),
       el('form', { id: 'add', onsubmit: add },
         el('label', { for: 'peer' }, t('add-title')),
         el('div', { class: 'line' }, el('input', { id: 'peer', required: true, placeholder: 'ws://127.0.0.1:6006', value: typed, autocomplete: 'off', spellcheck: 'false' }), el('button', {}, t('add'))),
@@ -28,18 +28,15 @@ export function draw() {
 function drawPeers() {
   if (!$('peers')) return;
   const peers = [...state.peers.values()];
-  const { drawing, left } = peerGraph(peers, state.tip);
+  const { drawing, left } = peerGraph(peers, state.tip, $('graph').clientWidth || 720);
   $('graph').replaceChildren(drawing);
   $('graph-left').textContent = peers.length === 0 ? t('no-peers') : left > 0 ? t('peers-left', { n: grouped(left) }) : '';
   const names = ['address', 'direction', 'kind', 'tip', 'latency', 'agent'];
   const latency = value => typeof value === 'number' ? `${value.toFixed(1)} ms` : '–';
-  refill($('peers'), peers.length === 0 ? [] : [
-    el('thead', {}, el('tr', {}, ...names.map(name => el('th', { scope: 'col' }, t(name))))),
-    el('tbody', {}, ...peers.map(peer => el('tr', {},
-      el('td', { class: 'mono' }, peer.address), el('td', {}, peer.direction ? t(peer.direction) : '–'),
-      el('td', {}, t(peer.kind === 'connecting' ? 'kind-connecting' : peer.kind)),
-      el('td', {}, peer.tip ? link(peer.tip.hash, grouped(peer.tip.index), { 'data-key': `${peer.id}` }) : '–'),
-      el('td', {}, latency(peer.latencyMs)), el('td', {}, ...visible(peer.agent ?? '–')))))]);
+  refill($('peers'), peers.length === 0 ? [] : table(names.map(name => t(name)), peers.map(peer => ({ cells: [
+    el('span', { class: 'mono' }, peer.address), peer.direction ? t(peer.direction) : '–', t(peer.kind === 'connecting' ? 'kind-connecting' : peer.kind),
+    peer.tip ? link(peer.tip.hash, grouped(peer.tip.index), { 'data-key': `${peer.id}` }) : '–', latency(peer.latencyMs), visible(peer.agent ?? '–'),
+  ] }))));
 }
 
 function drawRefused() {
@@ -64,6 +61,7 @@ async function add(event) {
 export function start() {
   draw();
   on('peers', drawPeers);
+  addEventListener('resize', drawPeers);
   on('tip', () => { if (!$('view-network').hidden) drawPeers(); });
   on('line', () => { if (state.connected) drawPeers(); });
   on('status', async () => {

@@ -45,9 +45,22 @@ const WHY = {
   },
 };
 
+// What was found and what was wanted, by the rules that cannot be broken by a number or a hash.
+const FORMS = {
+  en: {
+    'entry-ambiguous': { got: 'an entry of 64 or 128 characters of 0-9 and A-F, and nothing else', wanted: 'any other text' },
+    'not-a-block': { got: 'something else', wanted: 'an object with header and body, as in the tutorial' },
+  },
+  ko: {
+    'entry-ambiguous': { got: '0-9와 대문자 A-F만으로 된 64글자 또는 128글자의 항목', wanted: '그 밖의 글' },
+    'not-a-block': { got: '다른 것', wanted: '튜토리얼처럼 header와 body가 있는 객체' },
+  },
+};
+
 // A problem of the node, or a row of what it refused: the sentence first, then what was found and what was wanted.
-export function why({ rule, got, wanted, detail }) {
-  const words = WHY[current()];
+export function why(problem) {
+  const { rule, detail } = problem, words = WHY[current()], form = FORMS[current()][rule];
+  const [got, wanted] = [problem.got ?? form?.got, problem.wanted ?? form?.wanted];
   const pairs = [['rule', rule], ['got', got], ['wanted', wanted], ['said', detail]].filter(([, value]) => value);
   return el('div', { class: 'why' },
     el('p', {}, words[rule] ?? (detail ? visible(detail) : words.other)),
