@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::NodeProcess;
 use super::support::process::NodeOptions;
+use super::support::{NodeProcess, wait};
 use super::{dolmen, run, temporary};
 
 #[test]
@@ -142,4 +144,31 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     assert!(bad("token file")[0].2.starts_with("chmod 600 "));
     let open = doctor(&["--http", "0.0.0.0:0", "--p2p", "127.0.0.1:0", "--data-dir", &data], 0);
     assert!(open("reach")[0].2.contains("--api-token-file"));
+}
+
+#[test]
+fn a_service_manager_hears_when_the_node_is_ready_and_when_it_ends() {
+    let dir = temporary();
+    let path = dir.path().join("notify");
+    let name = format!("dolmen-test-{}", rand::random::<u64>());
+    let nameless = SocketAddr::from_abstract_name(&name).expect("a short name");
+    for (manager, socket) in [
+        (UnixDatagram::bind(&path), path.display().to_string()),
+        (UnixDatagram::bind_addr(&nameless), format!("@{name}")),
+    ] {
+        let manager = manager.expect("a socket");
+        manager.set_read_timeout(Some(wait::SOON)).expect("a socket");
+        let heard = || {
+            let mut said = [0; 64];
+            let length = manager.recv(&mut said).expect("it is told in time");
+            String::from_utf8_lossy(&said[..length]).into_owned()
+        };
+        let mut node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", &socket));
+        assert_eq!(heard(), "READY=1", "{socket}");
+        assert!(node.terminate().success());
+        assert_eq!(heard(), "STOPPING=1", "{socket}");
+    }
+    // Nobody there is no reason to end.
+    let node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", "/nowhere/at-all"));
+    assert_eq!(node.get("/livez").status, 200);
 }
