@@ -10,15 +10,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// Whether a terminal does something with this character other than showing it: C0, DEL and C1 controls, marks and
-/// overrides of direction, and separators of lines and paragraphs.
+/// overrides of direction, separators of lines and paragraphs, and what joins or parts characters unseen.
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
-    c.is_control() || is_unseen(c)
-}
-
-/// Those of them that are no controls.
-fn is_unseen(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The text with everything that [`is_unsafe`] written as `\u{1b}`.
@@ -116,6 +112,7 @@ mod tests {
                 "\u{200e}\u{200f}\u{61c}\u{2028}\u{2029}\u{feff}",
                 "\\u{200e}\\u{200f}\\u{61c}\\u{2028}\\u{2029}\\u{feff}",
             ),
+            ("o\u{200b}n\u{200d}e\u{2060}\u{206f}", "o\\u{200b}n\\u{200d}e\\u{2060}\\u{206f}"),
         ] {
             assert_eq!(plain(text), shown);
         }

@@ -16,7 +16,7 @@ pub mod peer;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
 
-#[path = "../../src/config.rs"]
+#[path = "../../src/config/mod.rs"]
 pub mod config;
 
 #[path = "../../src/text.rs"]

@@ -1,5 +1,6 @@
 //! `dolmen blocks`: one block, or a part of the chain, as JSON or as a table.
 
+use awc::ClientResponse;
 use clap::Args;
 
 use super::ClientArgs;
@@ -7,7 +8,7 @@ use super::chain::{self, Part};
 use super::forks::path_part;
 use super::output::{Out, count, utc, visible};
 use super::progress::{self, Unit};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::exit::{FAILURE, Failure};
 use crate::ledger::{CheckedBlock, json, rules};
 
@@ -42,15 +43,14 @@ impl BlocksArgs {
 
 async fn one(client: &Client, name: &str, out: &mut Out) -> Result<(), Failure> {
     let answer = client.get(&format!("/blocks/{}", path_part(name))).await?;
-    let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
-    let (hash, confirmations) = (header("Block-Hash"), header("Confirmations"));
+    let hash = hash_of(&answer);
+    let confirmations = answer.headers().get("Confirmations").and_then(|value| value.to_str().ok()?.parse().ok());
     let text = client.json_of(answer).await?.to_string();
     if !out.is_table() {
         return out.line(&text);
     }
     let block = json::parse_block(&text).map_err(|error| Failure::new(FAILURE, error))?;
-    let confirmations = confirmations.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
-    let place = match confirmations {
+    let place = match confirmations.unwrap_or(0u64) {
         0 => out.style.warn("off the best chain"),
         number => count(number, "confirmation", "confirmations"),
     };
@@ -98,6 +98,20 @@ async fn many(client: &Client, part: Part, out: &mut Out) -> Result<(), Failure>
         out.bytes(before)?;
     }
     out.bytes(b"]\n")
+}
+
+/// The hash of the block at an index, as the node says it; `None` above its tip.
+pub async fn hash_at(client: &Client, index: u64) -> Result<Option<String>, ClientError> {
+    match client.get(&format!("/blocks/{index}")).await {
+        Ok(answer) => Ok(hash_of(&answer)),
+        Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The hash that the node writes beside a block; a node of the tutorial does not.
+pub fn hash_of(answer: &ClientResponse) -> Option<String> {
+    Some(answer.headers().get("Block-Hash")?.to_str().ok()?.to_owned())
 }
 
 /// A block as a line of a table.

@@ -1,7 +1,7 @@
 //! A node's chain over HTTP, block by block: memory is that of a few blocks, however long the chain is.
 //!
-//! Every block is judged by all rules and against the one before, so what comes out of here is a chain. A connection that
-//! breaks is taken up again where it broke.
+//! What [`read`] brings is a chain: every block is judged by all rules and against the one before. What [`texts`] brings is
+//! for others to judge. A connection that breaks is taken up again where it broke.
 
 use std::time::Duration;
 
@@ -44,14 +44,32 @@ pub async fn read(
     part: Part,
     mut each: impl FnMut(&CheckedBlock, &[u8]) -> Result<(), Failure>,
 ) -> Result<Option<Tip>, Failure> {
-    let end = part.from.saturating_add(part.limit);
     let mut last = part.after;
-    let mut next = part.from;
+    let next = texts(client, part.from, part.limit, |index, text| {
+        let block = judge(text, index, last)?;
+        each(&block, text)?;
+        last = Some(block.tip());
+        Ok(())
+    });
+    let next = next.await?;
+    Ok(last.filter(|_| next > part.from))
+}
+
+/// Reads a part of a node's chain as it is; `each` gets the index and the text of what should be a block. Returns the index
+/// after the last.
+pub async fn texts(
+    client: &Client,
+    from: u64,
+    limit: u64,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
+) -> Result<u64, Failure> {
+    let end = from.saturating_add(limit);
+    let mut next = from;
     let mut failures = 0;
     while next < end {
         let wanted = PAGE.min(end - next);
         let begun = next;
-        let outcome = page(client, &mut next, wanted, &mut last, &mut each).await;
+        let outcome = page(client, &mut next, wanted, &mut each).await;
         match outcome {
             // Fewer than were asked for: that was the tip. More: a node of the tutorial, which always sends all.
             Ok(()) if next - begun != wanted => break,
@@ -59,14 +77,14 @@ pub async fn read(
             Err(Broken::Ends(failure)) => return Err(failure),
             Err(Broken::Link(error)) => {
                 failures = if next > begun { 1 } else { failures + 1 };
-                if next == part.from || failures > TRIES {
+                if next == from || failures > TRIES {
                     return Err(error.into());
                 }
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
-    Ok(last.filter(|_| next > part.from))
+    Ok(next)
 }
 
 /// Why a page ended early.
@@ -87,8 +105,7 @@ async fn page(
     client: &Client,
     next: &mut u64,
     wanted: u64,
-    last: &mut Option<Tip>,
-    each: &mut impl FnMut(&CheckedBlock, &[u8]) -> Result<(), Failure>,
+    each: &mut impl FnMut(u64, &[u8]) -> Result<(), Failure>,
 ) -> Result<(), Broken> {
     let path = format!("/blocks?from={next}&limit={wanted}");
     let mut answer = client.get(&path).await.map_err(|error| match error {
@@ -101,9 +118,7 @@ async fn page(
         loop {
             let text = elements.next().map_err(|error| Failure::new(FAILURE, format!("{}: {error}", client.url())))?;
             let Some(text) = text else { break };
-            let block = judge(text, *next, *last)?;
-            each(&block, text)?;
-            *last = Some(block.tip());
+            each(*next, text)?;
             *next += 1;
         }
     }

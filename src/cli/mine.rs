@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::output::{Out, count};
-use super::peers::short;
 use super::progress::{self, Unit};
 use super::{ClientArgs, talk};
 use crate::client::{Client, ClientError};
@@ -228,12 +227,8 @@ impl Miner<'_> {
         self.sent += number;
         let (index, hash) = (&block["header"]["index"], receipt.split('-').next().unwrap_or_default());
         let line = if self.out.is_table() {
-            let lines = format!("lines {first} to {last}");
-            format!(
-                "block {index}  {}  {lines}  receipt {}…",
-                count(number, "entry", "entries"),
-                short(&json!(receipt))
-            )
+            let entries = count(number, "entry", "entries");
+            format!("block {index}  {entries}  lines {first} to {last}  receipt {receipt}")
         } else {
             json!({ "receipt": receipt, "index": index, "block": hash, "entries": number, "lines": [first, last] })
                 .to_string()

@@ -8,6 +8,7 @@ mod chain;
 mod elements;
 mod output;
 mod progress;
+mod service;
 
 mod bans;
 mod blocks;

@@ -12,7 +12,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use super::output::colour_on;
-use super::talk;
+use super::{service, talk};
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
 use crate::devnet;
 use crate::exit::{FAILURE, Failure, USAGE, in_system};
@@ -114,7 +114,9 @@ impl NodeArgs {
                 error => Failure::new(FAILURE, error),
             })?;
             say(&ready_line(&node));
+            service::tell(service::READY);
             signals.first().await;
+            service::tell(service::STOPPING);
             talk("stopping; once more to stop at once");
             signals.exit_on_second();
             node.stop().await;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use console::measure_text_width;
 
 use crate::exit::Failure;
-use crate::text::JsonOut;
+use crate::text::{JsonOut, is_unsafe};
 
 /// Columns of a terminal that does not say how wide it is, and of everything that is no terminal.
 const DEFAULT_WIDTH: usize = 100;
@@ -164,8 +164,8 @@ pub fn table(head: &[&str], rows: &[Vec<String>], style: Style) -> String {
     std::iter::once(line(&head)).chain(rows.iter().map(|row| line(row))).collect()
 }
 
-/// A stranger's text on one line, safe for a terminal: control characters and marks that turn the direction of writing are
-/// shown as escapes, and what is longer than `columns` is cut.
+/// A stranger's text on one line, safe for a terminal: what [`is_unsafe`] is shown as escapes, and what is longer than
+/// `columns` is cut.
 pub fn visible(text: &str, columns: usize) -> String {
     let mut shown = String::new();
     let mut used = 0;
@@ -174,10 +174,7 @@ pub fn visible(text: &str, columns: usize) -> String {
             '\n' => "\\n".to_owned(),
             '\t' => "\\t".to_owned(),
             '\r' => "\\r".to_owned(),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => {
-                character.escape_unicode().to_string()
-            }
-            character if character.is_control() => character.escape_unicode().to_string(),
+            character if is_unsafe(character) => character.escape_unicode().to_string(),
             character => character.to_string(),
         };
         let wide = measure_text_width(&piece);
@@ -241,7 +238,7 @@ mod tests {
     #[test]
     fn a_strangers_text_cannot_drive_the_terminal() {
         assert_eq!(visible("a\x1b[31mb\nc\u{202e}d", 80), "a\\u{1b}[31mb\\nc\\u{202e}d");
-        assert_eq!(visible("\u{9b}2J\u{7}", 80), "\\u{9b}2J\\u{7}");
+        assert_eq!(visible("\u{9b}2J\u{7}\u{61c}\u{200b}", 80), "\\u{9b}2J\\u{7}\\u{61c}\\u{200b}");
         assert_eq!(visible("돌담", 80), "돌담");
         assert_eq!(visible("돌담돌담", 6), "돌담…", "a wide character takes two columns");
         assert_eq!(visible("abcdef", 6), "abcde…");

@@ -30,3 +30,12 @@ pub fn bar(what: &'static str, unit: Unit, of: Option<u64>, quiet: bool) -> Prog
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(of, target).with_style(style.progress_chars("=> ")).with_message(what)
 }
+
+/// A line that says how things stand, drawn again and again. Hidden as a [`bar`] is.
+pub fn line(quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    // As above.
+    let style =
+        ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::with_draw_target(None, target).with_style(style)
+}

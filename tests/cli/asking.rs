@@ -5,8 +5,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use super::proxy::{Meddle, Proxy};
 use super::support::process::NodeOptions;
-use super::support::{NodeProcess, add_peer, mine, mine_all, wait, wait_equal};
+use super::support::{NodeProcess, add_peer, mine, mine_all, tip, wait, wait_equal};
 use super::{Running, client, dolmen, run};
 
 fn table(node: &NodeProcess, arguments: &[&str]) -> String {
@@ -165,12 +166,80 @@ fn watch_shows_what_happens_and_ends_with_ctrl_c() {
     }
     add_peer(&node, &other.p2p_url());
     let reorg = next("reorg");
-    assert_eq!(reorg, json!({ "event": "reorg", "fork": 0, "left": 1, "exact": true }));
+    assert_eq!((&reorg["fork"]["index"], &reorg["depth"], &reorg["length"]), (&json!(0), &json!(1), &json!(2)));
+    assert_eq!(reorg["left"], json!([{ "index": 1, "hash": event["hash"] }]));
     assert_eq!([next("block"), next("block")].map(|event| event["block"]["body"][0].clone()), ["a", "b"]);
+    // What was mined on the losing side is mined again, and seen once.
+    assert_eq!(next("block")["block"]["body"], json!(["seen"]));
     node.kill9();
     assert!(next("away")["why"].as_str().is_some_and(|why| why.starts_with("no node answers")));
     node.restart();
+    // Mined before it is seen that the node is back: nothing is missing, nothing comes twice.
+    mine(&node, "after the restart");
     next("back");
+    let event = next("block");
+    assert_eq!((&event["index"], &event["block"]["body"]), (&json!(4), &json!(["after the restart"])));
     watch.signal("INT");
     assert_eq!(watch.wait(), (Some(0), String::new(), String::new()));
+}
+
+/// The lines of a watch for people, without the time of day.
+fn watched(node_url: &str, arguments: &[&str]) -> (Running, impl Iterator<Item = String> + use<>) {
+    let mut command = dolmen(&["watch", "-o", "table", "--interval", "50", "--url", node_url]);
+    let spawned = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut watch = Running(spawned.expect("it runs"));
+    let lines = BufReader::new(watch.0.stdout.take().expect("stdout is piped")).lines();
+    let line = |line: std::io::Result<String>| line.expect("text").get(10..).expect("a time before it").to_owned();
+    (watch, lines.map(line))
+}
+
+#[test]
+fn a_node_with_events_and_one_without_are_watched_alike() {
+    let (node, other) = (NodeProcess::start(NodeOptions::new()), NodeProcess::start(NodeOptions::new()));
+    mine(&node, "mine");
+    for entry in ["a", "b"] {
+        mine(&other, entry);
+    }
+    let hash = |node: &NodeProcess, name: &str| {
+        node.get(&format!("/blocks/{name}")).expect(200).header("Block-Hash").expect("a hash")[..12].to_owned()
+    };
+    let lost = hash(&node, "1");
+    let proxy = Proxy::start(node.http_port(), |asked| match asked {
+        asked if asked.starts_with("/events") => Meddle::Missing,
+        _ => Meddle::Pass,
+    });
+    let urls = [node.http_url(), proxy.url()];
+    let mut watches = urls.each_ref().map(|url| watched(url, &["--from", "0"]));
+    for ((_, lines), url) in watches.iter_mut().zip(&urls) {
+        let mut next = || lines.next().expect("a line");
+        assert_eq!(next(), format!("watching {url} from block 0; Ctrl-C ends"));
+        assert_eq!(next(), "block 0  f087ad9b4600  1 entry  hello block");
+        if *url == proxy.url() {
+            assert_eq!(next(), "this node has no /events: looking again and again instead");
+        }
+        assert_eq!(next(), format!("block 1  {lost}  1 entry  mine"));
+    }
+    add_peer(&node, &other.p2p_url());
+    wait::until(wait::SOON, "the entry to be mined again", || (tip(&node).0 == 3).then_some(()));
+    let wanted = [
+        format!("block 1  {}  1 entry  a", hash(&node, "1")),
+        format!("block 2  {}  1 entry  b", hash(&node, "2")),
+        format!("block 3  {}  1 entry  mine", hash(&node, "3")),
+    ];
+    let mut reorgs = Vec::new();
+    for (watch, lines) in &mut watches {
+        let mut seen: Vec<String> = Vec::new();
+        while seen.last() != Some(&wanted[2]) {
+            seen.extend(lines.next().filter(|line| !line.starts_with("sync")));
+        }
+        let peer = format!("peer  1 linked: native outbound {}", other.p2p_url());
+        assert!(seen.contains(&peer), "{seen:?}");
+        let chain: Vec<&String> = seen.iter().filter(|line| !line.starts_with("peer")).collect();
+        assert!(chain[0].starts_with("reorg 1 block left the chain above block 0, "), "{seen:?}");
+        reorgs.push(chain[0].clone());
+        assert_eq!(chain[1..], wanted.iter().collect::<Vec<_>>());
+        watch.signal("INT");
+        assert_eq!(watch.wait().0, Some(0));
+    }
+    assert!(reorgs[0].ends_with("; 1 submission is mined again"), "{reorgs:?}");
 }

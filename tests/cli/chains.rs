@@ -5,10 +5,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
 
+use super::proxy::{Meddle, Proxy};
 use super::support::js::Js;
 use super::support::process::NodeOptions;
 use super::support::{NodeProcess, blocks, mine, tip, tutorial, wait};
@@ -66,7 +69,9 @@ fn what_is_exported_is_imported_byte_for_byte() {
         let (index, hash) = tip(&node);
         assert_eq!(
             ended.json_lines(),
-            [json!({ "blocks": 5, "new": 4, "undone": 0, "requeued": 0, "tip": { "index": index, "hash": hash } })]
+            [
+                json!({ "blocks": 5, "there": 1, "new": 4, "undone": 0, "requeued": 0, "tip": { "index": index, "hash": hash } })
+            ]
         );
         assert_eq!(exported(&dir, &[]).stdout, as_lines);
         assert_eq!(exported(&dir, &["--form", "array"]).stdout, format!("{all}\n"));
@@ -145,9 +150,12 @@ fn a_node_of_the_tutorial_is_imported_over_http() {
             let mut socket = socket.expect("a connection");
             let mut asked = [0; 4096];
             let got = socket.read(&mut asked).expect("a request");
-            assert!(asked[..got].starts_with(b"GET /blocks HTTP/1.1\r\n"));
-            let head = format!("HTTP/1.1 200 OK\r\nX-Powered-By: Express\r\nContent-Length: {}\r\n\r\n", served.len());
-            socket.write_all(&[head.as_bytes(), served.as_bytes()].concat()).expect("it reads");
+            let (status, body) = match &asked[..got] {
+                asked if asked.starts_with(b"GET /blocks HTTP/1.1\r\n") => ("200 OK", served.as_str()),
+                _ => ("404 Not Found", "<pre>Cannot GET</pre>"),
+            };
+            let head = format!("HTTP/1.1 {status}\r\nX-Powered-By: Express\r\nContent-Length: {}\r\n\r\n", body.len());
+            socket.write_all(&[head.as_bytes(), body.as_bytes()].concat()).expect("it reads");
         }
     });
     let dir = temporary();
@@ -155,6 +163,14 @@ fn a_node_of_the_tutorial_is_imported_over_http() {
     assert_eq!(ended.json_lines()[0]["new"], 39);
     assert_eq!(exported(dir.path(), &["--form", "array"]).stdout.trim_end(), text);
     let _ = run(&mut import(dir.path(), "http://127.0.0.1:1/blocks")).expect(4);
+    // It always sends everything: what the folder has is judged and passed over.
+    let half = temporary();
+    let _ = run_with(&mut import(half.path(), "-"), lines(&chain(25, "old"))).expect(0);
+    let ended = run(&mut import(half.path(), &format!("http://127.0.0.1:{port}"))).expect(0);
+    let found = &ended.json_lines()[0];
+    assert_eq!((&found["blocks"], &found["there"], &found["new"]), (&json!(40), &json!(25), &json!(15)));
+    assert_eq!(ended.stderr, "dolmen: 25 blocks were in the folder already\n");
+    assert_eq!(exported(half.path(), &["--form", "array"]).stdout.trim_end(), text);
 }
 
 #[test]
@@ -201,6 +217,74 @@ fn an_import_that_was_killed_goes_on_when_it_is_typed_again() {
     assert!(kills > 0);
     assert_eq!(exported(&dir, &[]).stdout, text);
     let _ = run(dolmen(&["verify", "--data-dir"]).arg(&dir)).expect(0);
+}
+
+#[test]
+fn an_import_from_a_node_asks_only_for_what_is_not_there() {
+    let home = temporary();
+    let (source, dir) = (home.path().join("source"), home.path().join("data"));
+    let text = lines(&chain(7_000, "long"));
+    let _ = run_with(&mut import(&source, "-"), text.clone()).expect(0);
+    let node = NodeProcess::start(NodeOptions::new().data_dir(&source));
+    let stall = Arc::new(AtomicBool::new(true));
+    let stalls = Arc::clone(&stall);
+    let proxy = Proxy::start(node.http_port(), move |asked| match asked.starts_with("/blocks?") {
+        true if stalls.load(Ordering::Relaxed) => Meddle::StallAfter(600_000),
+        _ => Meddle::Pass,
+    });
+    let url = format!("{}/blocks", proxy.url());
+    let spawned = import(&dir, &url).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut killed = Running(spawned.expect("it runs"));
+    proxy.wait_stalled();
+    let spool = dir.join("import.tmp");
+    wait::until(wait::SOON, "blocks to be kept", || {
+        fs::metadata(&spool).is_ok_and(|spool| spool.len() > 500_000).then_some(())
+    });
+    drop(killed.0.kill());
+    drop(killed);
+    assert_eq!(proxy.asked(), ["/blocks/tip", "/blocks/0", "/blocks?from=1&limit=5000"]);
+    // A line that was cut off, as a power cut leaves it.
+    let kept = fs::read(&spool).expect("the blocks that came");
+    let kept = &kept[..kept.len() - 3];
+    fs::write(&spool, kept).expect("the file");
+    let whole = kept.iter().filter(|byte| **byte == b'\n').count() as u64;
+
+    stall.store(false, Ordering::Relaxed);
+    let ended = run(&mut import(&dir, &url)).expect(0);
+    assert!(ended.stderr.starts_with(&format!("dolmen: skipping {} more, up to block {whole} ", thousands(whole))));
+    assert_eq!(proxy.asked()[3], format!("/blocks?from={}&limit={}", whole + 1, (6_999 - whole).min(5_000)));
+    let found = &ended.json_lines()[0];
+    assert_eq!((&found["blocks"], &found["there"], &found["new"]), (&json!(6_999), &json!(1), &json!(6_999)));
+    assert_eq!(exported(&dir, &[]).stdout, text);
+    assert!(!spool.exists());
+
+    // Nothing is new, and then one block is.
+    let ended = run(&mut import(&dir, &url)).expect(0);
+    assert_eq!(ended.stderr, "dolmen: skipping blocks 0 to 6,999: the folder has them already\n");
+    assert_eq!(proxy.asked(), ["/blocks/tip"]);
+    mine(&node, "one more");
+    let ended = run(&mut import(&dir, &url)).expect(0);
+    assert_eq!(proxy.asked(), ["/blocks/tip", "/blocks/6999", "/blocks?from=7000&limit=1"]);
+    assert_eq!((&ended.json_lines()[0]["there"], &ended.json_lines()[0]["new"]), (&json!(7_000), &json!(1)));
+
+    // A folder whose chain is another one from block 3,001 on.
+    let other = home.path().join("other");
+    let mut fork = chain(3_001, "long");
+    for number in 0..50 {
+        let parent = tutorial::hash(&fork[fork.len() - 1]);
+        let body = vec![Js::String(format!("fork {number}"))];
+        fork.push(tutorial::block("1.0.0", 3_001 + number, &parent, 1_700_000_000, body));
+    }
+    let _ = run_with(&mut import(&other, "-"), lines(&fork)).expect(0);
+    let ended = run(&mut import(&other, &url)).expect(0);
+    assert_eq!(ended.stderr, "dolmen: skipping blocks 0 to 3,000: the folder has them already\n");
+    assert_eq!(proxy.asked().last().map(String::as_str), Some("/blocks?from=3001&limit=4000"));
+    assert_eq!((&ended.json_lines()[0]["new"], &ended.json_lines()[0]["undone"]), (&json!(4_000), &json!(50)));
+    assert_eq!(exported(&other, &[]).stdout, exported(&dir, &[]).stdout);
+}
+
+fn thousands(number: u64) -> String {
+    format!("{},{:03}", number / 1000, number % 1000)
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod asking;
 mod chains;
 mod mining;
 mod offline;
+mod proxy;
 mod terminal;
 
 use std::io::{Read, Write};

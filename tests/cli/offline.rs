@@ -1,14 +1,21 @@
 //! Commands that need no node: completions, manual pages, settings, and the doctor.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
+use std::thread;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use tungstenite::handshake::derive_accept_key;
 
-use super::support::NodeProcess;
+use super::support::js::Js;
 use super::support::process::NodeOptions;
+use super::support::{NodeProcess, tutorial, wait};
 use super::{dolmen, run, temporary};
 
 #[test]
@@ -142,4 +149,82 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     assert!(bad("token file")[0].2.starts_with("chmod 600 "));
     let open = doctor(&["--http", "0.0.0.0:0", "--p2p", "127.0.0.1:0", "--data-dir", &data], 0);
     assert!(open("reach")[0].2.contains("--api-token-file"));
+}
+
+#[test]
+fn the_doctor_tells_a_clock_that_is_behind_the_chain_and_a_peer_of_another_network() {
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs();
+    for (ahead, verdict) in [(0, "good"), (600, "look"), (3 * 3600, "bad")] {
+        let body = vec![Js::String("from a node whose clock is right".into())];
+        let block = tutorial::block("1.0.0", 7, &"0".repeat(64), now + ahead, body).stringify();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{block}", block.len());
+        let http = answers(move |_| answer.clone().into_bytes());
+        let found = doctor(&["--http", &http, "--p2p", "127.0.0.1:0"], i32::from(verdict == "bad"));
+        assert_eq!(found("clock")[0].0, verdict, "{ahead} s: {:?}", found("clock"));
+        assert_eq!(found("clock")[0].2.contains("NTP"), ahead > 0);
+    }
+    let foreign = "cd".repeat(32);
+    let hello = json!({ "type": 16, "data": {
+        "protocol": 1, "node": "ab".repeat(16), "nonce": "0".repeat(16), "genesis": foreign, "port": 6005,
+        "tip": { "index": 0, "hash": foreign }, "agent": "foreign/1",
+    } });
+    let hello = hello.to_string();
+    let peer = answers(move |asked| {
+        let key = asked.lines().filter_map(|line| line.split_once(": "));
+        let mut key = key.filter(|(name, _)| name.eq_ignore_ascii_case("Sec-WebSocket-Key"));
+        let accept = derive_accept_key(key.next().expect("a key").1.as_bytes());
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let length = u16::try_from(hello.len()).expect("a short text").to_be_bytes();
+        [head.as_bytes(), &[0x81, 126], &length, hello.as_bytes()].concat()
+    });
+    let found = doctor(&["--http", "127.0.0.1:0", "--p2p", "127.0.0.1:0", "--peer", &format!("ws://{peer}")], 1);
+    assert_eq!(found("peer")[0].1, format!("ws://{peer} is of another network: its genesis is {foreign}"));
+    assert_eq!(found("peer")[0].0, "bad");
+}
+
+/// A program that answers every request so; its address.
+fn answers(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut asked = [0; 4096];
+            let got = socket.read(&mut asked).unwrap_or_default();
+            // Who only looks whether somebody listens says nothing.
+            if got > 0 && socket.write_all(&answer(&String::from_utf8_lossy(&asked[..got]))).is_ok() {
+                held.push(socket);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_service_manager_hears_when_the_node_is_ready_and_when_it_ends() {
+    let dir = temporary();
+    let path = dir.path().join("notify");
+    let name = format!("dolmen-test-{}", rand::random::<u64>());
+    let nameless = SocketAddr::from_abstract_name(&name).expect("a short name");
+    for (manager, socket) in [
+        (UnixDatagram::bind(&path), path.display().to_string()),
+        (UnixDatagram::bind_addr(&nameless), format!("@{name}")),
+    ] {
+        let manager = manager.expect("a socket");
+        manager.set_read_timeout(Some(wait::SOON)).expect("a socket");
+        let heard = || {
+            let mut said = [0; 64];
+            let length = manager.recv(&mut said).expect("it is told in time");
+            String::from_utf8_lossy(&said[..length]).into_owned()
+        };
+        let mut node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", &socket));
+        assert_eq!(heard(), "READY=1", "{socket}");
+        assert!(node.terminate().success());
+        assert_eq!(heard(), "STOPPING=1", "{socket}");
+    }
+    // Nobody there is no reason to end.
+    let node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", "/nowhere/at-all"));
+    assert_eq!(node.get("/livez").status, 200);
 }

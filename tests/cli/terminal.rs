@@ -1,11 +1,12 @@
 //! A session on a terminal: colours and progress where they are seen, and nowhere else. The terminal is `script`'s, which
 //! every Linux has.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use super::support::process::NodeOptions;
 use super::support::{NodeProcess, mine};
-use super::{client, dolmen, run, temporary};
+use super::{Running, client, dolmen, run, temporary};
 
 /// Runs a shell's line on a pseudo-terminal; returns all that the terminal got.
 fn on_a_terminal(line: &str, environment: &[(&str, &str)]) -> String {
@@ -63,4 +64,35 @@ fn progress_is_shown_on_a_terminal_and_is_no_part_of_the_answer() {
     assert_eq!(receipts.lines().filter(|line| line.starts_with("{\"receipt\":\"")).count(), 2);
     let ended = run(&mut client(&node, &["export", "--to", &path("quiet")])).expect(0);
     assert!(!ended.stderr.contains('[') && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+}
+
+#[test]
+fn a_watch_draws_how_things_stand_below_what_happened() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let mut command = Command::new("script");
+    let program = dolmen(&[]).get_program().to_str().expect("a plain path").to_owned();
+    command.args(["--quiet", "--return", "--command", &format!("{program} watch"), "/dev/null"]);
+    command.env("TERM", "xterm-256color").env("DOLMEN_URL", node.http_url());
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut watch = Running(spawned.expect("it runs"));
+    let mut stdin = watch.0.stdin.take().expect("stdin is piped");
+    let mut stdout = watch.0.stdout.take().expect("stdout is piped");
+    let mut shown = String::new();
+    let mut until = |wanted: &str| {
+        let mut piece = [0; 4096];
+        while !shown.contains(wanted) {
+            let got = stdout.read(&mut piece).expect("a terminal");
+            assert!(got > 0, "{wanted:?} is not in {shown:?}");
+            shown.push_str(&String::from_utf8_lossy(&piece[..got]));
+        }
+        shown.clone()
+    };
+    until("block 0 f087ad9b4600  0 links");
+    mine(&node, "seen");
+    let hash = node.get("/blocks/tip").expect(200).header("Block-Hash").expect("a hash")[..12].to_owned();
+    until(&format!("  block 1  {hash}  1 entry  seen\r\n"));
+    until(&format!("block 1 {hash}  mined "));
+    // Ctrl-C, as it is typed.
+    stdin.write_all(b"\x03").expect("it reads");
+    assert_eq!(watch.wait().0, Some(0));
 }

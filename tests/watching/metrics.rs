@@ -1,10 +1,12 @@
 //! `GET /metrics`: names, types and units as Prometheus wants them, and each number moves when it should.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::net::{AddressFamily, SocketType};
+use serde_json::Value;
 use tungstenite::Message;
 
 use super::prometheus::Page;
@@ -80,6 +82,48 @@ fn names_types_and_units_are_prometheus() {
             assert!(buckets.is_sorted() && buckets.last() == Some(count), "{name} {labels:?} {metric:?}: {buckets:?}");
         }
     }
+}
+
+#[test]
+fn the_dashboard_asks_for_what_there_is() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let _ = node.post_json("/mineBlock", r#"{"data":[]}"#).problem(422);
+    let page = page(&node);
+    let text = include_str!("../../packaging/grafana/dashboards/dolmen.json");
+    let dashboard: Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let (mut asked, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64()), "the id of {title:?} stands twice");
+        for target in panel["targets"].as_array().expect("targets") {
+            let query = target["expr"].as_str().expect("a query");
+            for word in words(query).filter(|word| word.starts_with("dolmen_")) {
+                let family = page.family_name(word).unwrap_or_else(|| panic!("{title:?} asks for {word}: {query}"));
+                asked.insert(family.to_owned());
+                for label in labels(query, target["legendFormat"].as_str().unwrap_or_default()) {
+                    let mut samples = page.samples.iter().filter(|(name, ..)| page.family_name(name) == Some(family));
+                    assert!(samples.any(|(_, found, _)| found.contains_key(label)), "{title:?}: {word} has no {label}");
+                }
+            }
+        }
+    }
+    let unseen =
+        ["dolmen_banned_addresses", "dolmen_requeued_submissions", "dolmen_side_blocks", "dolmen_uptime_seconds"];
+    let all: BTreeSet<String> = page.metrics.keys().cloned().collect();
+    assert_eq!(all.difference(&asked).collect::<Vec<_>>(), unseen, "what is counted and not shown");
+}
+
+/// The names in a query.
+fn words(query: &str) -> impl Iterator<Item = &str> {
+    query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
+/// The labels that a query is summed by, and that its legend shows; Prometheus itself says which node a sample is of.
+fn labels<'a>(query: &'a str, legend: &'a str) -> impl Iterator<Item = &'a str> {
+    let by = query.split("by (").skip(1).filter_map(|rest| rest.split(')').next()).flat_map(words);
+    let shown = legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+    by.chain(shown).filter(|label| !label.is_empty() && *label != "instance")
 }
 
 #[test]

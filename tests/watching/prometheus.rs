@@ -43,17 +43,17 @@ impl Page {
                 None => (series, Labels::new()),
                 Some((name, labels)) => (name, read_labels(labels.strip_suffix('}').expect(line))),
             };
-            page.family(name).unwrap_or_else(|| panic!("no family was announced for {line}"));
+            assert!(page.family_name(name).is_some(), "no family was announced for {line}");
             page.samples.push((name.to_owned(), labels, value.parse().unwrap_or_else(|_| panic!("no number: {line}"))));
         }
         page
     }
 
     /// The family that a sample belongs to.
-    fn family(&self, sample: &str) -> Option<&Metric> {
+    pub fn family_name<'a>(&self, sample: &'a str) -> Option<&'a str> {
         let of = |suffix: &str, kind: &str| {
-            let metric = self.metrics.get(sample.strip_suffix(suffix)?)?;
-            (metric.kind == kind).then_some(metric)
+            let name = sample.strip_suffix(suffix)?;
+            (self.metrics.get(name)?.kind == kind).then_some(name)
         };
         of("_total", "counter")
             .or_else(|| ["_bucket", "_sum", "_count"].iter().find_map(|suffix| of(suffix, "histogram")))

@@ -1,6 +1,8 @@
 //! A running node, asked over HTTP: what the client commands are made of.
 //!
-//! Owns the connection and what a failure means; prints nothing.
+//! Owns the connection and what a failure means; prints nothing. [`events`] follows what happens on the node.
+
+pub mod events;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Settings: flags, environment, a TOML file and defaults become one [`Config`] of real types.
 //!
 //! Owns the names and defaults of all settings of a node. Reads nothing by itself: the caller brings the flags, the
-//! environment and the file's text, so that a test can bring others.
+//! environment and the file's text, so that a test can bring others. `layer` is what one source says, `environment` how
+//! variables become one.
 //!
 //! | flag | environment | file | default |
 //! | --- | --- | --- | --- |
@@ -26,19 +27,23 @@
 //! A flag goes before the environment, that before the file, that before the default; lists are not merged. `PORT` and
 //! `WS_PORT`, the tutorial's names, are ports on 127.0.0.1.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod environment;
+mod error;
+mod layer;
+
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::peer::address::PeerAddress;
+use crate::peer::address::{AddressError, PeerAddress};
 use crate::peer::proof::ClusterKey;
 use crate::peer::slots::Slots;
+
+pub use environment::parse_environment;
+pub use error::ConfigError;
+pub use layer::{Layer, Source, parse_file};
 
 /// Port of the HTTP server unless another is set.
 pub const DEFAULT_HTTP_PORT: u16 = 3000;
@@ -127,333 +132,6 @@ impl Default for Config {
     }
 }
 
-/// A setting that cannot be used, in one sentence.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum ConfigError {
-    /// A value that is not of its type.
-    #[error("{name}: {why}")]
-    Value {
-        /// The flag, variable or key.
-        name: String,
-        /// What is wrong with its value.
-        why: String,
-    },
-    /// A variable that begins with `DOLMEN_` and means nothing.
-    #[error("the environment variable {name} is not a setting of dolmen; the settings are {known}")]
-    UnknownVariable {
-        /// The variable.
-        name: String,
-        /// All there are.
-        known: String,
-    },
-    /// The file is not TOML, or has an unknown key.
-    #[error("the configuration file {path}: {why}")]
-    File {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The token's file cannot be read, or holds no token.
-    #[error("the token file {path}: {why}")]
-    Token {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The cluster key's file cannot be read, may be read by too many, or holds no key.
-    #[error("the cluster key file {path}: {why}")]
-    ClusterKey {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A setting that is worth nothing without another.
-    #[error("{one} needs {other} as well")]
-    Half {
-        /// The setting.
-        one: &'static str,
-        /// The one that is missing.
-        other: &'static str,
-    },
-    /// Two settings that cannot both hold.
-    #[error("{one} and {other} contradict each other: {why}")]
-    Contradiction {
-        /// One setting.
-        one: String,
-        /// The other.
-        other: String,
-        /// Why they cannot both hold.
-        why: String,
-    },
-}
-
-/// What one source says; `None` where it says nothing.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Layer {
-    /// See [`Config::http`].
-    pub http: Option<String>,
-    /// See [`Config::p2p`].
-    pub p2p: Option<String>,
-    /// See [`Config::data_dir`].
-    pub data_dir: Option<PathBuf>,
-    /// See [`Config::peers`].
-    pub peers: Option<Vec<String>>,
-    /// See [`Config::allowed_hosts`].
-    pub allowed_hosts: Option<Vec<String>>,
-    /// File with [`Config::api_token`].
-    pub api_token_file: Option<PathBuf>,
-    /// File with [`Config::cluster_key`].
-    pub cluster_key_file: Option<PathBuf>,
-    /// See [`Config::tls`].
-    pub tls_cert: Option<PathBuf>,
-    /// See [`Config::tls`].
-    pub tls_key: Option<PathBuf>,
-    /// See [`Config::tls`].
-    pub tls_ca: Option<PathBuf>,
-    /// See [`Config::scrub_rate`].
-    pub scrub_rate: Option<u64>,
-    /// See [`Config::max_reorg`].
-    pub max_reorg: Option<u64>,
-    /// See [`Slots::inbound`].
-    pub max_inbound: Option<usize>,
-    /// See [`Slots::outbound`].
-    pub max_outbound: Option<usize>,
-    /// See [`Slots::per_address`].
-    pub max_per_address: Option<usize>,
-    /// See [`Config::log`].
-    pub log: Option<String>,
-    /// See [`Config::log_format`].
-    pub log_format: Option<LogFormat>,
-}
-
-impl Layer {
-    /// What holds where no source says anything, as a source would say it.
-    #[must_use]
-    pub fn defaults() -> Self {
-        let Config {
-            http,
-            p2p,
-            data_dir,
-            peers,
-            allowed_hosts,
-            api_token: _,
-            cluster_key: _,
-            tls: _,
-            scrub_rate,
-            max_reorg,
-            slots,
-            log,
-            log_format,
-        } = Config::default();
-        Self {
-            http: Some(http.to_string()),
-            p2p: Some(p2p.to_string()),
-            data_dir: Some(data_dir),
-            peers: Some(peers.iter().map(ToString::to_string).collect()),
-            allowed_hosts: Some(allowed_hosts),
-            api_token_file: None,
-            cluster_key_file: None,
-            tls_cert: None,
-            tls_key: None,
-            tls_ca: None,
-            scrub_rate: Some(scrub_rate),
-            max_reorg: Some(max_reorg),
-            max_inbound: Some(slots.inbound),
-            max_outbound: Some(slots.outbound),
-            max_per_address: Some(slots.per_address),
-            log: Some(log),
-            log_format: Some(log_format),
-        }
-    }
-}
-
-/// Where a value came from, and its name there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// The command line.
-    Flag,
-    /// The environment.
-    Environment,
-    /// The configuration file.
-    File,
-}
-
-impl Source {
-    /// What a setting is called there, by its key in the file.
-    #[must_use]
-    pub fn name(self, key: &str) -> String {
-        match self {
-            Self::Flag => match key {
-                "peers" => "--peer".to_owned(),
-                "allowed_hosts" => "--allowed-host".to_owned(),
-                _ => format!("--{}", key.replace('_', "-")),
-            },
-            Self::Environment => format!("DOLMEN_{}", key.to_uppercase()),
-            Self::File => format!("{key} in the configuration file"),
-        }
-    }
-}
-
-const VARIABLES: [&str; 17] = [
-    "DOLMEN_HTTP",
-    "DOLMEN_P2P",
-    "DOLMEN_DATA_DIR",
-    "DOLMEN_PEERS",
-    "DOLMEN_ALLOWED_HOSTS",
-    "DOLMEN_API_TOKEN_FILE",
-    "DOLMEN_CLUSTER_KEY_FILE",
-    "DOLMEN_TLS_CERT",
-    "DOLMEN_TLS_KEY",
-    "DOLMEN_TLS_CA",
-    "DOLMEN_SCRUB_RATE",
-    "DOLMEN_MAX_REORG",
-    "DOLMEN_MAX_INBOUND",
-    "DOLMEN_MAX_OUTBOUND",
-    "DOLMEN_MAX_PER_ADDRESS",
-    "DOLMEN_LOG",
-    "DOLMEN_LOG_FORMAT",
-];
-
-/// Variables that name the file and the client's node; read elsewhere.
-const OTHER_VARIABLES: [&str; 2] = ["DOLMEN_CONFIG", "DOLMEN_URL"];
-
-/// Reads a configuration file's text.
-///
-/// # Errors
-/// It is not TOML, or has an unknown key or a value of a wrong type.
-pub fn parse_file(path: &str, text: &str) -> Result<Layer, ConfigError> {
-    toml::from_str(text)
-        .map_err(|error| ConfigError::File { path: path.to_owned(), why: error.to_string().trim().replace('\n', " ") })
-}
-
-/// Reads the environment's settings.
-///
-/// # Errors
-/// A value of a wrong type, an unknown name that begins with `DOLMEN_`, or two names that disagree.
-pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, ConfigError> {
-    let stranger = |name: &&String| {
-        name.starts_with("DOLMEN_") && !VARIABLES.contains(&name.as_str()) && !OTHER_VARIABLES.contains(&name.as_str())
-    };
-    if let Some(name) = variables.keys().find(stranger) {
-        return Err(ConfigError::UnknownVariable { name: name.clone(), known: VARIABLES.join(", ") });
-    }
-    let text = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
-    let count = |name: &str| text(name).map(|text| number(name, &text)).transpose();
-    Ok(Layer {
-        http: with_port(text("DOLMEN_HTTP"), "DOLMEN_HTTP", text("PORT"), "PORT")?,
-        p2p: with_port(text("DOLMEN_P2P"), "DOLMEN_P2P", text("WS_PORT"), "WS_PORT")?,
-        data_dir: text("DOLMEN_DATA_DIR").map(PathBuf::from),
-        peers: text("DOLMEN_PEERS").map(|list| items(&list)),
-        allowed_hosts: text("DOLMEN_ALLOWED_HOSTS").map(|list| items(&list)),
-        api_token_file: text("DOLMEN_API_TOKEN_FILE").map(PathBuf::from),
-        cluster_key_file: text("DOLMEN_CLUSTER_KEY_FILE").map(PathBuf::from),
-        tls_cert: text("DOLMEN_TLS_CERT").map(PathBuf::from),
-        tls_key: text("DOLMEN_TLS_KEY").map(PathBuf::from),
-        tls_ca: text("DOLMEN_TLS_CA").map(PathBuf::from),
-        scrub_rate: text("DOLMEN_SCRUB_RATE").map(|text| number("DOLMEN_SCRUB_RATE", &text)).transpose()?,
-        max_reorg: text("DOLMEN_MAX_REORG").map(|text| number("DOLMEN_MAX_REORG", &text)).transpose()?,
-        max_inbound: count("DOLMEN_MAX_INBOUND")?,
-        max_outbound: count("DOLMEN_MAX_OUTBOUND")?,
-        max_per_address: count("DOLMEN_MAX_PER_ADDRESS")?,
-        log: text("DOLMEN_LOG"),
-        log_format: text("DOLMEN_LOG_FORMAT")
-            .map(|text| {
-                clap::ValueEnum::from_str(&text, true).map_err(|_| ConfigError::Value {
-                    name: "DOLMEN_LOG_FORMAT".into(),
-                    why: format!("{text:?} is not auto, pretty or json"),
-                })
-            })
-            .transpose()?,
-    })
-}
-
-/// The items of a list with commas.
-fn items(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-}
-
-/// An address, and the tutorial's variable for its port.
-fn with_port(
-    address: Option<String>,
-    address_name: &str,
-    port: Option<String>,
-    port_name: &str,
-) -> Result<Option<String>, ConfigError> {
-    let Some(port) = port else { return Ok(address) };
-    let port: u16 = number(port_name, &port)?;
-    let Some(address) = address else { return Ok(Some(format!("127.0.0.1:{port}"))) };
-    if socket_address(address_name, &address)?.port() == port {
-        return Ok(Some(address));
-    }
-    Err(ConfigError::Contradiction {
-        one: format!("{address_name}={address}"),
-        other: format!("{port_name}={port}"),
-        why: "unset one of them".into(),
-    })
-}
-
-fn number<N: FromStr<Err: fmt::Display>>(name: &str, text: &str) -> Result<N, ConfigError> {
-    text.trim()
-        .parse()
-        .map_err(|error| ConfigError::Value { name: name.to_owned(), why: format!("{text:?} is not usable: {error}") })
-}
-
-fn socket_address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
-    let bad = |why: String| ConfigError::Value {
-        name: name.to_owned(),
-        why: format!("{text:?} is not an address like 127.0.0.1:3000{why}"),
-    };
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let mut addresses = text.to_socket_addrs().map_err(|error| bad(format!(" ({error})")))?;
-    addresses.next().ok_or_else(|| bad(String::new()))
-}
-
-/// Characters of a token at least: shorter ones can be guessed.
-const MIN_TOKEN: usize = 16;
-
-/// The token in a file's text.
-///
-/// # Errors
-/// It is too short, or cannot stand in a header.
-pub fn parse_token(path: &str, text: &str) -> Result<Arc<str>, ConfigError> {
-    let token = text.trim();
-    let visible = token.bytes().all(|c| c.is_ascii_graphic());
-    if token.len() >= MIN_TOKEN && visible {
-        return Ok(token.into());
-    }
-    Err(ConfigError::Token {
-        path: path.to_owned(),
-        why: format!("a token has at least {MIN_TOKEN} visible ASCII characters and no spaces"),
-    })
-}
-
-/// Links at the most, of any kind: each takes a descriptor, and a connection at the peer port four.
-const MAX_LINKS: usize = 4096;
-
-fn slots(layers: &[(Source, Layer)]) -> Result<Slots, ConfigError> {
-    let pick = |key: &str, of: fn(&Layer) -> Option<usize>, default: usize| {
-        let Some((source, links)) = layers.iter().find_map(|(source, layer)| Some((*source, of(layer)?))) else {
-            return Ok(default);
-        };
-        if links <= MAX_LINKS {
-            return Ok(links);
-        }
-        Err(ConfigError::Value { name: source.name(key), why: format!("{links} is more than {MAX_LINKS} links") })
-    };
-    let default = Slots::default();
-    Ok(Slots {
-        inbound: pick("max_inbound", |layer| layer.max_inbound, default.inbound)?,
-        outbound: pick("max_outbound", |layer| layer.max_outbound, default.outbound)?,
-        per_address: pick("max_per_address", |layer| layer.max_per_address, default.per_address)?,
-    })
-}
-
 impl Config {
     /// Puts the sources together.
     ///
@@ -485,7 +163,7 @@ impl Config {
             Some((name, list)) => list
                 .iter()
                 .map(|text| {
-                    text.parse().map_err(|error: crate::peer::address::AddressError| ConfigError::Value {
+                    text.parse().map_err(|error: AddressError| ConfigError::Value {
                         name: name.clone(),
                         why: error.to_string(),
                     })
@@ -520,6 +198,58 @@ impl Config {
             log_format: layers.iter().find_map(|(_, layer)| layer.log_format).unwrap_or(default.log_format),
         })
     }
+}
+
+/// Links at the most, of any kind: each takes a descriptor, and a connection at the peer port four.
+const MAX_LINKS: usize = 4096;
+
+fn slots(layers: &[(Source, Layer)]) -> Result<Slots, ConfigError> {
+    let pick = |key: &str, of: fn(&Layer) -> Option<usize>, default: usize| {
+        let Some((source, links)) = layers.iter().find_map(|(source, layer)| Some((*source, of(layer)?))) else {
+            return Ok(default);
+        };
+        if links <= MAX_LINKS {
+            return Ok(links);
+        }
+        Err(ConfigError::Value { name: source.name(key), why: format!("{links} is more than {MAX_LINKS} links") })
+    };
+    let default = Slots::default();
+    Ok(Slots {
+        inbound: pick("max_inbound", |layer| layer.max_inbound, default.inbound)?,
+        outbound: pick("max_outbound", |layer| layer.max_outbound, default.outbound)?,
+        per_address: pick("max_per_address", |layer| layer.max_per_address, default.per_address)?,
+    })
+}
+
+fn socket_address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let bad = |why: String| ConfigError::Value {
+        name: name.to_owned(),
+        why: format!("{text:?} is not an address like 127.0.0.1:3000{why}"),
+    };
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let mut addresses = text.to_socket_addrs().map_err(|error| bad(format!(" ({error})")))?;
+    addresses.next().ok_or_else(|| bad(String::new()))
+}
+
+/// Characters of a token at least: shorter ones can be guessed.
+const MIN_TOKEN: usize = 16;
+
+/// The token in a file's text.
+///
+/// # Errors
+/// It is too short, or cannot stand in a header.
+pub fn parse_token(path: &str, text: &str) -> Result<Arc<str>, ConfigError> {
+    let token = text.trim();
+    let visible = token.bytes().all(|c| c.is_ascii_graphic());
+    if token.len() >= MIN_TOKEN && visible {
+        return Ok(token.into());
+    }
+    Err(ConfigError::Token {
+        path: path.to_owned(),
+        why: format!("a token has at least {MIN_TOKEN} visible ASCII characters and no spaces"),
+    })
 }
 
 #[cfg(test)]

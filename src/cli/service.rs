@@ -1,0 +1,34 @@
+//! What a service manager is told, if one asks for it: that the node is ready, and that it is about to end.
+//!
+//! The form is systemd's (`Type=notify`): a datagram to the socket that the variable `NOTIFY_SOCKET` names.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use tracing::warn;
+
+/// The node answers.
+pub const READY: &str = "READY=1";
+
+/// The node is ending in good order.
+pub const STOPPING: &str = "STOPPING=1";
+
+/// Tells the service manager. One that cannot be told will find out by itself, later.
+pub fn tell(state: &str) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return };
+    if let Err(error) = send(&socket, state) {
+        warn!(%error, state, "the service manager cannot be told");
+    }
+}
+
+fn send(socket: &OsStr, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        // A name that is in no file system.
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+}
