@@ -30,6 +30,13 @@ mod heal;
 /// Two and three nodes over wires.
 mod wire;
 
+#[path = "../support/memory_storage.rs"]
+#[allow(dead_code)]
+mod memory_storage;
+
+#[path = "../support/sync_driver.rs"]
+mod sync_driver;
+
 const NOW: UnixTime = UnixTime(1_700_000_000);
 
 fn block(parent: Tip, entry: &str) -> SharedBlock {
