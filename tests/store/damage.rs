@@ -153,7 +153,7 @@ fn a_group_that_is_cut_at_any_byte_never_was() {
                 let mut bytes = whole[..len].to_vec();
                 // A file's length may be durable before its contents are.
                 bytes.resize(len + zeros, 0);
-                disk.put(&segment, &bytes);
+                disk.put(&segment, bytes.clone());
                 if rebuilt {
                     derived(&disk).iter().for_each(|file| disk.take(file));
                 }
@@ -200,7 +200,7 @@ fn a_flipped_byte_in_the_log_is_found_and_never_served() {
                 let disk = disk.copy();
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << (at % 8);
-                disk.put(&segment, &flipped);
+                disk.put(&segment, flipped);
                 if rebuilt {
                     derived(&disk).iter().for_each(|file| disk.take(file));
                 }
@@ -238,7 +238,7 @@ fn a_flipped_byte_in_what_is_derived_costs_a_replay_at_most() {
             let disk = disk.copy();
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
-            disk.put(&file, &flipped);
+            disk.put(&file, flipped);
             let what = format!("{} byte {at}", file.display());
             let (store, _) = open(&disk, &options());
             never_wrong(&store, &model, &what);
@@ -262,7 +262,7 @@ fn derived_files_that_are_lost_or_cut_are_made_again() {
             let disk = disk.copy();
             match keep {
                 None => disk.take(&file),
-                Some(keep) => disk.put(&file, &bytes[..keep]),
+                Some(keep) => disk.put(&file, bytes[..keep].to_vec()),
             }
             let what = format!("{} cut to {keep:?} of {}", file.display(), bytes.len());
             let (store, report) = open(&disk, &options());
@@ -280,7 +280,7 @@ fn a_checkpoint_that_is_ahead_of_the_log_says_that_something_was_lost() {
     let (disk, _) = a_bit_of_everything();
     let segment = segments(&disk).pop().expect("a segment");
     let bytes = disk.read(&segment).expect("there");
-    disk.put(&segment, &bytes[..bytes.len() - 1]);
+    disk.put(&segment, bytes[..bytes.len() - 1].to_vec());
     let (_, report) = open(&disk, &options());
     let rebuilt = report.rebuilt.expect("the index was made again");
     assert_eq!(rebuilt, "the log ends before the place that the checkpoint names");
@@ -298,7 +298,7 @@ fn a_broken_block_can_be_written_again() {
     let entry = block.body()[0].as_bytes();
     let at = bytes.windows(entry.len()).position(|window| window == entry).expect("the entry is in the log");
     bytes[at] ^= 1;
-    disk.put(&segment, &bytes);
+    disk.put(&segment, bytes);
 
     let (mut store, report) = open(&disk, &options());
     assert_eq!(report.damage, [], "nothing was read that is broken");
@@ -363,7 +363,7 @@ fn any_flip_in_a_longer_store_is_found_or_harmless_and_blocks_come_back() {
         let mut bytes = disk.read(&file).expect("there");
         let at = rng.random_range(0..bytes.len());
         bytes[at] ^= 1 << rng.random_range(0..8);
-        disk.put(&file, &bytes);
+        disk.put(&file, bytes);
         let rebuilt = rng.random_bool(0.3);
         if rebuilt {
             derived(&disk).iter().for_each(|file| disk.take(file));
@@ -495,7 +495,7 @@ fn harm(disk: &SimDisk, first: bool, rng: &mut StdRng) -> String {
             "a part less"
         }
     };
-    disk.put(&file, &bytes);
+    disk.put(&file, bytes);
     format!("{} at {at}..{to}: {what}", file.display())
 }
 
@@ -575,7 +575,7 @@ fn a_reorg_that_is_cut_from_the_log_is_taken_back_in_what_is_derived() {
     drop(store);
     let segment = segments(&disk).pop().expect("a segment");
     let bytes = disk.read(&segment).expect("there");
-    disk.put(&segment, &bytes[..bytes.len() - 1]);
+    disk.put(&segment, bytes[..bytes.len() - 1].to_vec());
 
     for what in ["at once", "opened again"] {
         let (store, report) = open(&disk, &options);
