@@ -9,11 +9,14 @@ use std::sync::{Arc, PoisonError};
 
 use super::checkpoint::{self, Checkpoint, Side};
 use super::effects::{Arrival, Effects};
+use super::epoch::{Departure, Epoch, View};
 use super::error::from_disk;
 use super::log::LogEnd;
+use super::own::{key_of, key_of_submission};
 use super::positions::{Entry, Place, damaged_entry};
-use super::shared::{self, Departure, Epoch, Shared, View, key_of, key_of_submission};
-use super::table::{Pair, SPILL, Table};
+use super::run::Pair;
+use super::shared::{self, Shared};
+use super::table::{SPILL, Table};
 use crate::ledger::block::{Height, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{SideBlock, StorageError, SubmissionId};
@@ -159,6 +162,7 @@ impl Derived {
             }
         };
         self.restore(&effects.restored);
+        self.salvage(&effects.restored);
         self.index_submissions(&effects.blocks);
         self.settle_sides(effects, &entered);
         self.settle_outbox(effects);
@@ -211,7 +215,7 @@ impl Derived {
     fn write_heights(&self, from: Height, entries: &[Entry]) {
         let shared = &self.shared;
         if let Err(error) = shared.positions.write(from.0, entries.iter().copied()) {
-            tracing::warn!("places of blocks stay in memory for now: {error}");
+            tracing::warn!(%error, %from, blocks = entries.len(), "places of blocks stay in memory for now");
         }
         let known = entries.iter().zip(from.0..).filter(|(entry, _)| entry.hash != BlockHash::ZERO);
         let pairs = known.map(|(entry, height)| (key_of(&entry.hash), height));
@@ -222,7 +226,7 @@ impl Derived {
             shared.tables.spill(Table::Heights)
         };
         if let Err(error) = spilled {
-            tracing::warn!("hashes of blocks stay in memory for now: {error}");
+            tracing::warn!(%error, %from, blocks = entries.len(), "hashes of blocks stay in memory for now");
         }
     }
 
@@ -271,7 +275,7 @@ impl Derived {
         sides.extend(blocks.iter().map(|arrival| (arrival.outline.hash, side(arrival))));
     }
 
-    /// Notes own blocks that are only known by their submissions, in a group that damage has broken.
+    /// Notes own blocks that enter neither the chain nor what is kept beside it: they were broken, or stand in a broken group.
     pub(super) fn salvage(&self, blocks: &[Arrival]) {
         let own = blocks.iter().filter(|arrival| arrival.own.is_some());
         self.shared.tables.insert(Table::Own, own.map(own_pair));
