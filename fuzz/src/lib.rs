@@ -2,8 +2,8 @@
 //!
 //! The layers are compiled into this crate from the node's own files, under the node's name. So nothing in the node has to
 //! be public for fuzzing's sake, and the half of its dependencies that does the talking (actix, TLS) is not built. That it
-//! compiles shows the layer rule, too: these modules need no actors. The same way in come the simulated disk and the
-//! storage in memory of the node's tests.
+//! compiles shows the layer rule, too: these modules need no actors. The same way in come the simulated disk, the storage in
+//! memory and the driver of a sync of the node's tests.
 
 extern crate self as dolmen;
 
@@ -33,6 +33,9 @@ mod page;
 
 #[path = "../../tests/support/memory_storage.rs"]
 pub mod memory_storage;
+
+#[path = "../../tests/support/sync_driver.rs"]
+pub mod sync_driver;
 
 #[path = "../../tests/store/sim_disk.rs"]
 pub mod sim_disk;

@@ -2,6 +2,8 @@
 //! served is what was written. A checkpoint that somebody gave a fitting checksum must only not bring the program down.
 #![no_main]
 
+use std::sync::Arc;
+
 use arbitrary::Arbitrary;
 use dolmen::folder::{folder, is_log, open_and_read};
 use libfuzzer_sys::fuzz_target;
@@ -26,14 +28,14 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     for edit in edits.iter().take(8) {
         match *edit {
             Edit::Flip { file, at, bits } => {
-                let bytes = &mut files[pick(file)].1;
+                let bytes = Arc::make_mut(&mut files[pick(file)].1);
                 let len = bytes.len().max(1);
                 if let Some(byte) = bytes.get_mut(at as usize % len) {
                     *byte ^= bits;
                 }
             }
             Edit::Cut { file, at } => {
-                let bytes = &mut files[pick(file)].1;
+                let bytes = Arc::make_mut(&mut files[pick(file)].1);
                 bytes.truncate(at as usize % (bytes.len() + 1));
             }
             Edit::Gone(file) => gone[pick(file)] = true,
@@ -43,7 +45,7 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
                 files[one].1 = std::mem::replace(&mut files[other].1, kept);
             }
             Edit::Put { file, at, bytes: new } => {
-                let bytes = &mut files[pick(file)].1;
+                let bytes = Arc::make_mut(&mut files[pick(file)].1);
                 let at = at as usize % bytes.len().max(1);
                 new.iter().zip(bytes.iter_mut().skip(at)).for_each(|(new, old)| *old = *new);
             }
@@ -53,7 +55,7 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     for (place, (path, mut bytes)) in files.into_iter().enumerate() {
         if forged && path.ends_with("CHECKPOINT") && bytes.len() > 16 {
             let crc = crc32fast::hash(&bytes[16..]);
-            bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            Arc::make_mut(&mut bytes)[12..16].copy_from_slice(&crc.to_le_bytes());
         }
         if !gone[place] {
             kept.push((path, bytes));

@@ -2,6 +2,8 @@
 //! reads of a record is reached.
 #![no_main]
 
+use std::sync::Arc;
+
 use arbitrary::Arbitrary;
 use dolmen::folder::{folder, forge, is_log, open_and_read};
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +20,7 @@ fuzz_target!(|groups: Vec<Group<'_>>| {
     let mut files = folder().files.clone();
     // The derived files know nothing of what is appended.
     let last = (0..files.len()).rev().find(|at| is_log(&files[*at].0)).expect("a segment");
-    let log = &mut files[last].1;
+    let log = Arc::make_mut(&mut files[last].1);
     let (mut sequence, mut at) = (0, 128);
     while at + 36 <= log.len() {
         let number = |from: usize| u64::from_le_bytes(log[from..from + 8].try_into().expect("eight bytes"));

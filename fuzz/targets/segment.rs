@@ -2,6 +2,8 @@
 //! made to fit may hold anything, and must only not bring the program down.
 #![no_main]
 
+use std::sync::Arc;
+
 use arbitrary::Arbitrary;
 use dolmen::folder::{folder, forge, is_log, open_and_read};
 use libfuzzer_sys::fuzz_target;
@@ -38,7 +40,7 @@ fuzz_target!(|input: Input| {
     let mut files = folder().files.clone();
     let logs: Vec<usize> = (0..files.len()).filter(|at| is_log(&files[*at].0)).collect();
     for Edit { file, at, how } in input.edits.iter().take(8) {
-        let bytes = &mut files[logs[*file as usize % logs.len()]].1;
+        let bytes = Arc::make_mut(&mut files[logs[*file as usize % logs.len()]].1);
         if bytes.is_empty() {
             continue;
         }
@@ -58,7 +60,10 @@ fuzz_target!(|input: Input| {
         }
     }
     if input.forged {
-        files.iter_mut().filter(|(path, _)| is_log(path)).for_each(|(_, bytes)| forge(bytes));
+        files
+            .iter_mut()
+            .filter(|(path, _)| is_log(path))
+            .for_each(|(_, bytes)| forge(Arc::make_mut(bytes).as_mut_slice()));
     }
     let _ = open_and_read(files, !input.forged);
 });

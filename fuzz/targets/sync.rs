@@ -3,17 +3,16 @@
 //! never gets worse.
 #![no_main]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
 use dolmen::NOW;
 use dolmen::ledger::chain::{ImportError, Origin};
-use dolmen::ledger::keeper::{Imported, Keeper, MineRequest, Staged};
-use dolmen::ledger::{BlockHash, Height, SharedBlock, Tip};
-use dolmen::memory_storage::{MemoryStaging, MemoryStorage};
+use dolmen::ledger::{Height, Tip};
 use dolmen::peer::limits::BATCHES_IN_FLIGHT;
 use dolmen::peer::native::{Blocks, Frame, decode};
-use dolmen::peer::sync::{Action, LinkId, Say, Sync, Ticket, View};
+use dolmen::peer::sync::{Action, LinkId, Say};
+use dolmen::sync_driver::{Done, Node, Work};
 use dolmen::tree::{Place, Run};
 use libfuzzer_sys::fuzz_target;
 use rand::SeedableRng;
@@ -68,27 +67,6 @@ enum Said<'a> {
     Bytes(&'a [u8]),
 }
 
-/// What waits for the ledger.
-enum Work {
-    Import(LinkId, Vec<SharedBlock>, Origin),
-    Stage(LinkId, Ticket, Tip, Blocks),
-    Switch(LinkId, Ticket, Origin),
-    Unstage,
-    Serve(LinkId, Height, Tip),
-}
-
-struct Ours<'a>(&'a MemoryStorage);
-
-impl View for Ours<'_> {
-    fn tip(&self) -> Tip {
-        self.0.chain()[self.0.chain().len() - 1].tip()
-    }
-
-    fn hash_at(&self, height: Height) -> Option<BlockHash> {
-        self.0.chain().get(usize::try_from(height.0).ok()?).map(|block| block.hash())
-    }
-}
-
 /// What this side has asked of a link.
 #[derive(Default)]
 struct Asked {
@@ -102,10 +80,7 @@ struct Asked {
 }
 
 struct World {
-    keeper: Keeper<MemoryStorage>,
-    sync: Sync,
-    staged: Option<Staged<MemoryStaging>>,
-    work: VecDeque<Work>,
+    node: Node,
     links: BTreeMap<LinkId, Asked>,
     /// How often each of four places had a link.
     opened: [u64; 4],
@@ -114,34 +89,26 @@ struct World {
 }
 
 fuzz_target!(|events: Vec<Event<'_>>| {
-    let mut world = World {
-        keeper: Keeper::open(MemoryStorage::new(), 10).expect("maps"),
-        sync: Sync::new(10),
-        staged: None,
-        work: VecDeque::new(),
-        links: BTreeMap::new(),
-        opened: [0; 4],
-        rng: StdRng::seed_from_u64(5),
-        now: 0,
-    };
+    let mut world =
+        World { node: Node::new(10), links: BTreeMap::new(), opened: [0; 4], rng: StdRng::seed_from_u64(5), now: 0 };
     for event in events.into_iter().take(60) {
-        let before = world.keeper.tip();
+        let before = world.node.keeper.tip();
         world.event(event);
-        let after = world.keeper.tip();
+        let after = world.node.keeper.tip();
         assert!(after == before || after.beats(&before), "the tip got worse: {before} to {after}");
     }
-    while !world.work.is_empty() {
-        world.work();
-    }
+    while world.work() {}
 });
+
+fn origin(trusted: bool) -> Origin {
+    if trusted { Origin::Trusted } else { Origin::Stranger }
+}
 
 impl World {
     fn event(&mut self, event: Event<'_>) {
         // A link that opens again is another link.
         let id = |link: u8| LinkId::from(link % 4) + 4 * self.opened[link as usize % 4];
-        let tip = self.keeper.tip();
-        let Self { keeper, sync, links, .. } = self;
-        let view = Ours(keeper.storage());
+        let Self { node, links, .. } = self;
         let actions = match event {
             Event::Open { link, trusted } => {
                 if links.contains_key(&id(link)) {
@@ -150,45 +117,43 @@ impl World {
                 self.opened[link as usize % 4] += 1;
                 let id = LinkId::from(link % 4) + 4 * self.opened[link as usize % 4];
                 links.insert(id, Asked::default());
-                sync.opened(id, if trusted { Origin::Trusted } else { Origin::Stranger }, tip);
-                Vec::new()
+                node.sync.opened(id, origin(trusted), node.keeper.tip());
+                return;
             }
             Event::Hello { link, tip } => {
                 let Some(asked) = links.get_mut(&id(link)) else { return };
                 asked.native = true;
-                sync.introduced(id(link), tip.tip(), &view)
+                node.ask(|sync, view| sync.introduced(id(link), tip.tip(), view))
             }
             Event::Close(link) => {
                 links.remove(&id(link));
-                sync.closed(id(link), &view)
+                node.ask(|sync, view| sync.closed(id(link), view))
             }
             Event::Said { link, frame } => {
                 let Some(asked) = links.get(&id(link)) else { return };
                 let Some(frame) = said(frame, asked) else { return };
-                sync.frame(id(link), frame, &view)
+                node.ask(|sync, view| sync.frame(id(link), frame, view))
             }
-            Event::Blocks { link, run } => sync.blocks(id(link), run.blocks()),
-            Event::AskedLast(link) if links.contains_key(&id(link)) => sync.asked_last(id(link), &view),
-            Event::AskedAll(link) if links.contains_key(&id(link)) => sync.asked_all(id(link), &view),
+            Event::Blocks { link, run } => node.ask(|sync, _| sync.blocks(id(link), run.blocks())),
+            Event::AskedLast(link) if links.contains_key(&id(link)) => {
+                node.ask(|sync, view| sync.asked_last(id(link), view))
+            }
+            Event::AskedAll(link) if links.contains_key(&id(link)) => {
+                node.ask(|sync, view| sync.asked_all(id(link), view))
+            }
             Event::AskedLast(_) | Event::AskedAll(_) => return,
-            Event::Trust { link, trusted } => {
-                sync.set_origin(id(link), if trusted { Origin::Trusted } else { Origin::Stranger });
-                Vec::new()
+            Event::Trust { link, trusted } => return node.sync.set_origin(id(link), origin(trusted)),
+            Event::Work(count) => {
+                return (0..count % 8).for_each(|_| {
+                    let _ = self.work();
+                });
             }
-            Event::Work(count) => return (0..count % 8).for_each(|_| self.work()),
-            Event::Mine(entry) => {
-                let request = MineRequest { entries: vec![format!("ours {entry}")], key: None };
-                let (_, update) = keeper.mine(vec![request], NOW);
-                sync.updated(&update.expect("a block"), &Ours(keeper.storage()))
-            }
+            Event::Mine(entry) => node.mine(format!("ours {entry}")),
             Event::Time(millis) => {
                 self.now += u64::from(millis);
-                sync.tick(self.now, &view)
+                node.ask(|sync, view| sync.tick(self.now, view))
             }
-            Event::LostTrack(link) => {
-                sync.lost_track(id(link));
-                Vec::new()
-            }
+            Event::LostTrack(link) => return node.sync.lost_track(id(link)),
         };
         self.perform(actions);
     }
@@ -204,39 +169,37 @@ impl World {
             if let Some(link) = link {
                 assert!(self.links.contains_key(&link), "{action:?} for a link that is gone");
             }
-            match action {
-                Action::Send(link, say) => self.say(link, say),
-                Action::Import { link, blocks, origin } => {
-                    let asked = self.links.get_mut(&link).expect("just asked");
+            let asked = link.and_then(|link| self.links.get_mut(&link));
+            match (&action, asked) {
+                (Action::Import { .. }, Some(asked)) => {
                     asked.importing += 1;
                     assert!(asked.importing <= 17, "a flood fills memory");
-                    self.work.push_back(Work::Import(link, blocks, origin));
                 }
-                Action::Stage { link, ticket, fork, blocks } => {
-                    let asked = self.links.get_mut(&link).expect("just asked");
+                (Action::Stage { .. }, Some(asked)) => {
                     assert!(asked.window > 0, "a batch is taken beyond the window");
                     asked.window -= 1;
-                    self.work.push_back(Work::Stage(link, ticket, fork, blocks));
-                    let staging = self.work.iter().filter(|work| matches!(work, Work::Stage(..))).count();
-                    assert!(staging <= BATCHES_IN_FLIGHT as usize, "more batches wait than may be under way");
                 }
-                Action::Switch { link, ticket, origin } => self.work.push_back(Work::Switch(link, ticket, origin)),
-                Action::Unstage => self.work.push_back(Work::Unstage),
-                // Only people are told.
-                Action::PassOver { .. } => {}
-                Action::Restore { .. } => panic!("nothing is damaged here that could be restored"),
-                Action::Serve { link, from, upto } => {
-                    let asked = self.links.get_mut(&link).expect("just asked");
+                (Action::Serve { .. }, Some(asked)) => {
                     asked.serving += 1;
                     assert!(asked.serving <= 1, "two batches are read for one peer at once");
-                    self.work.push_back(Work::Serve(link, from, upto));
                 }
-                Action::Close { link, fault } => {
+                _ => {}
+            }
+            match self.node.queue(action) {
+                None => {
+                    let staging = self.node.waiting().iter().filter(|work| matches!(work, Work::Stage(..))).count();
+                    assert!(staging <= BATCHES_IN_FLIGHT as usize, "more batches wait than may be under way");
+                }
+                Some(Action::Send(link, say)) => self.say(link, say),
+                Some(Action::Close { link, fault }) => {
                     assert!(!fault.to_string().is_empty());
                     self.links.remove(&link);
-                    let actions = self.sync.closed(link, &Ours(self.keeper.storage()));
+                    let actions = self.node.ask(|sync, view| sync.closed(link, view));
                     self.perform(actions);
                 }
+                // Only people are told.
+                Some(Action::PassOver { .. }) => {}
+                Some(other) => panic!("nothing is damaged here, and {other:?} is wanted"),
             }
         }
     }
@@ -263,60 +226,36 @@ impl World {
         }
     }
 
-    fn work(&mut self) {
-        let Some(work) = self.work.pop_front() else { return };
-        let Self { keeper, sync, staged, rng, links, .. } = self;
-        match work {
-            Work::Import(link, blocks, origin) => {
-                if let Some(asked) = links.get_mut(&link) {
-                    asked.importing = asked.importing.saturating_sub(1);
-                }
-                let tip = blocks[blocks.len() - 1].tip();
-                let result = keeper.import(&blocks, origin, rng);
-                self.tell(result, |sync, result, view| sync.imported(link, tip, result, view));
+    /// The ledger does one thing; whether there was one.
+    fn work(&mut self) -> bool {
+        let Some(done) = self.node.work(&mut self.rng, 3) else { return false };
+        let failed = match &done {
+            Done::Imported(_, _, result) | Done::Switched(_, _, result) => {
+                matches!(result, Err(ImportError::Storage(_)))
             }
-            Work::Switch(link, ticket, origin) => {
-                let result = staged.take().map_or(Ok(Imported::Known), |staged| keeper.switch(staged, origin, rng));
-                self.tell(result, |sync, result, view| sync.switched(link, ticket, result, view));
-            }
-            Work::Stage(link, ticket, fork, Blocks { after, blocks }) => {
-                if after == fork {
-                    *staged = Some(keeper.stage(fork).expect("maps"));
-                }
-                let result = match staged.as_mut().filter(|staged| staged.tip() == after) {
-                    Some(staged) => keeper.stage_append(staged, &blocks).map(|()| Some(staged.tip())),
-                    None => Ok(None),
-                };
-                let actions = sync.staged(link, ticket, result, &Ours(keeper.storage()));
-                self.perform(actions);
-            }
-            Work::Unstage => *staged = None,
-            Work::Serve(link, from, upto) => {
-                if let Some(asked) = links.get_mut(&link) {
-                    asked.serving = asked.serving.saturating_sub(1);
-                }
-                let chain = keeper.storage().chain();
-                let end = usize::try_from(upto.height.0).unwrap_or(usize::MAX);
-                let ours = chain.get(end).is_some_and(|block| block.tip() == upto) && from.0 > 0 && from <= upto.height;
-                let next = ours.then(|| Height((from.0 + 3).min(upto.height.0 + 1)));
-                let actions = sync.served(link, from, next);
-                self.perform(actions);
-            }
+            Done::Staged(_, _, result) => matches!(result, Err(ImportError::Storage(_))),
+            Done::Unstaged | Done::Served(..) => false,
+        };
+        assert!(!failed, "maps do not fail");
+        match &done {
+            Done::Imported(link, ..) => self.count(*link, |asked| &mut asked.importing),
+            Done::Served(link, ..) => self.count(*link, |asked| &mut asked.serving),
+            Done::Staged(..) | Done::Switched(..) | Done::Unstaged => {}
         }
-    }
-
-    fn tell(
-        &mut self,
-        result: Result<Imported, ImportError>,
-        tell: impl Fn(&mut Sync, Result<&Imported, &ImportError>, &Ours<'_>) -> Vec<Action>,
-    ) {
-        assert!(!matches!(result, Err(ImportError::Storage(_))), "maps do not fail: {result:?}");
-        if let Ok(Imported::Changed(update)) = &result {
-            let actions = self.sync.updated(update, &Ours(self.keeper.storage()));
+        if let Some(update) = done.update() {
+            let actions = self.node.ask(|sync, view| sync.updated(update, view));
             self.perform(actions);
         }
-        let actions = tell(&mut self.sync, result.as_ref(), &Ours(self.keeper.storage()));
+        let actions = self.node.tell(done);
         self.perform(actions);
+        true
+    }
+
+    /// One thing less is under way.
+    fn count(&mut self, link: LinkId, what: impl Fn(&mut Asked) -> &mut u32) {
+        if let Some(asked) = self.links.get_mut(&link) {
+            *what(asked) -= 1;
+        }
     }
 }
 

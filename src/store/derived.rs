@@ -11,11 +11,14 @@ use std::thread::{self, ScopedJoinHandle};
 
 use super::checkpoint::{self, Checkpoint, Side};
 use super::effects::{Arrival, Effects};
+use super::epoch::{Departure, Epoch, View};
 use super::error::from_disk;
 use super::log::LogEnd;
+use super::own::{key_of, key_of_submission};
 use super::positions::{Entry, Place, damaged_entry};
-use super::shared::{self, Departure, Epoch, Shared, View, key_of, key_of_submission};
-use super::table::{Pair, SPILL, Table};
+use super::run::Pair;
+use super::shared::{self, Shared};
+use super::table::{SPILL, Table};
 use crate::ledger::block::{Height, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{SideBlock, StorageError, SubmissionId};
@@ -34,7 +37,7 @@ fn heights_by_hash(from: Height, entries: &[Entry]) -> impl Iterator<Item = Pair
 
 fn note_unwritten(written: Result<(), StorageError>) {
     if let Err(error) = written {
-        tracing::warn!("hashes of blocks stay in memory for now: {error}");
+        tracing::warn!(%error, "hashes of blocks stay in memory for now");
     }
 }
 
@@ -182,6 +185,7 @@ impl Derived {
             }
         };
         self.restore(&effects.restored);
+        self.salvage(&effects.restored);
         self.index_submissions(&effects.blocks);
         self.settle_sides(effects, &entered);
         self.settle_outbox(effects);
@@ -252,7 +256,7 @@ impl Derived {
 
     fn write_places(&self, from: Height, entries: &[Entry]) {
         if let Err(error) = self.shared.positions.write(from.0, entries.iter().copied()) {
-            tracing::warn!("places of blocks stay in memory for now: {error}");
+            tracing::warn!(%error, %from, blocks = entries.len(), "places of blocks stay in memory for now");
         }
     }
 
@@ -312,7 +316,7 @@ impl Derived {
         sides.extend(blocks.iter().map(|arrival| (arrival.outline.hash, side(arrival))));
     }
 
-    /// Notes own blocks that are only known by their submissions, in a group that damage has broken.
+    /// Notes own blocks that enter neither the chain nor what is kept beside it: they were broken, or stand in a broken group.
     pub(super) fn salvage(&self, blocks: &[Arrival]) {
         let own = blocks.iter().filter(|arrival| arrival.own.is_some());
         self.shared.tables.insert(Table::Own, own.map(own_pair));

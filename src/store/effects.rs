@@ -39,6 +39,8 @@ pub(super) struct Effects {
     pub(super) restored: Vec<Arrival>,
     /// Whether the store was closed with it.
     pub(super) closed: bool,
+    /// Records that are not what was written.
+    pub(super) broken: Vec<Place>,
 }
 
 impl Effects {
@@ -96,6 +98,7 @@ impl Effects {
         for record in &group.records {
             whole &= effects.add(segment, record).is_some();
         }
+        effects.broken = group.unread.iter().map(|&(offset, len)| Place { segment, offset, len }).collect();
         (effects, whole)
     }
 
@@ -108,7 +111,7 @@ impl Effects {
             Kind::Outbox => self.outbox = record::read_outbox(record.payload)?,
             Kind::Park => self.park = record::read_hashes(record.payload)?,
             Kind::Closed => self.closed = true,
-            Kind::Restored => self.restored.push(arrival(segment, record)?),
+            Kind::Restored | Kind::RestoredOwn => self.restored.push(arrival(segment, record)?),
         }
         Some(())
     }
@@ -118,6 +121,6 @@ impl Effects {
 pub(super) fn arrival(segment: u32, record: &RecordAt<'_>) -> Option<Arrival> {
     let (outline, placed) = shared::outline(record.kind, record.payload)?;
     let place = Place { segment, offset: record.offset, len: record.len };
-    let own = (record.kind == Kind::OwnBlock).then_some(placed);
+    let own = record.kind.is_own().then_some(placed);
     Some(Arrival { outline, place, own })
 }

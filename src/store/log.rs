@@ -112,7 +112,7 @@ impl Log {
         let why: Arc<str> = match why {
             StorageError::Full(why) | StorageError::Failed(why) | StorageError::Damaged(why) => Arc::clone(why),
         };
-        tracing::error!("nothing more is written to the store until a restart: {why}");
+        tracing::error!(error = %why, file = self.active.name(), "nothing more is written to the store until a restart");
         self.broken = Some(Arc::clone(&why));
         StorageError::Failed(why)
     }

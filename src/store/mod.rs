@@ -19,9 +19,9 @@
 //! ```
 //!
 //! Reading order: [`disk`] (the only file that knows the operating system); `record` and `segment` (what the log is made
-//! of); `log` (its end); `positions`, `table` and `checkpoint` (what is derived); `effects` and `derived` (the one
+//! of); `log` (its end); `positions`, `run`, `table` and `checkpoint` (what is derived); `effects` and `derived` (the one
 //! function that applies a group, live and in a replay); `staging`; `open` and `replay` (from files to a store);
-//! `shared` and [`reader`] (answers, beside the writer); [`verify`](mod@verify) (everything again, from the first byte).
+//! `epoch`, `shared`, `own` and [`reader`] (answers, beside the writer); [`verify`](mod@verify) (everything again, from the first byte).
 
 pub mod disk;
 
@@ -33,6 +33,7 @@ mod log;
 
 mod checkpoint;
 mod positions;
+mod run;
 mod table;
 
 mod derived;
@@ -45,6 +46,8 @@ mod error;
 mod open;
 mod replay;
 
+mod epoch;
+mod own;
 mod shared;
 
 pub mod reader;
@@ -63,13 +66,13 @@ pub use worker::Checkpoints;
 
 use derived::{Derived, Turn};
 use effects::{Arrival, Effects};
+use epoch::View;
 use error::from_disk;
 use log::Log;
 use open::Reserve;
 use positions::Place;
 use record::{Adopt, Change, Kind, Outbox, Outline};
 use segment::{GroupBuilder, file_name};
-use shared::View;
 use worker::Worker;
 
 use crate::ledger::block::{Height, SharedBlock, Tip};
@@ -328,7 +331,8 @@ impl Store {
 
     /// Writes a block of the best chain again whose record is broken. Who it came from does not matter: its hash has to be
     /// the one that the chain has at its height, or its child's parent where damage has taken even that. Blocks below that
-    /// are kept beside the chain, and that are now seen to belong to it, come back to it.
+    /// are kept beside the chain, and that are now seen to belong to it, come back to it. What this node had placed in it is
+    /// written again, too, if the broken record still tells.
     ///
     /// # Errors
     /// It is not the block that is missing, or it could not be written.
@@ -339,10 +343,18 @@ impl Store {
         if wanted != Some(block.hash()) || height == Height::GENESIS {
             return Err(refused(format!("block {} is not one of the best chain", block.tip())));
         }
+        let rescued = self.derived.shared.rescue(&self.view(), block)?;
         let (segment, mut group) = self.begin()?;
-        let (offset, len) = group.record(Kind::Restored, |out| record::put_block(out, block.block()))?;
+        let (offset, len) = match &rescued {
+            Some(own) => {
+                let put = |out: &mut Vec<u8>| record::put_restored_own(out, block, &own.placed, &own.replaces);
+                group.record(Kind::RestoredOwn, put)?
+            }
+            None => group.record(Kind::Restored, |out| record::put_block(out, block.block()))?,
+        };
         self.append(group, None)?;
-        let arrival = Arrival { outline: Outline::of(block), place: Place { segment, offset, len }, own: None };
+        let own = rescued.map(|own| own.placed);
+        let arrival = Arrival { outline: Outline::of(block), place: Place { segment, offset, len }, own };
         let effects = Effects { restored: vec![arrival], ..Effects::default() };
         self.apply(&effects, None, &mut std::iter::empty())
     }

@@ -19,12 +19,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::checkpoint::{self, Checkpoint, Damage};
 use super::derived::Derived;
 use super::disk::{self, Disk, Lock};
+use super::epoch::{Epoch, View};
 use super::error::{OpenError, damaged, from_disk};
 use super::log::{Log, LogEnd};
 use super::positions::{ENTRY, Entry, Place, Positions};
 use super::replay;
 use super::segment::{self, FORMAT, Header, NotASegment, Purpose, Segment, Segments};
-use super::shared::{Epoch, REBUILD, Shared, View};
+use super::shared::{REBUILD, Shared};
 use super::table::{self, Tables};
 use super::worker::Worker;
 use super::{Options, Store, staging};
@@ -105,7 +106,7 @@ pub(super) fn open(dir: PathBuf, disk: Arc<dyn Disk>, options: Options) -> Resul
         Reserve { disk: Arc::clone(&disk), path: dir.join(RESERVE_FILE), bytes: options.reserve_bytes, there: false };
     reserve.find();
     if let Err(error) = reserve.restore() {
-        tracing::warn!("there is no room to write, only to read: {error}");
+        tracing::warn!(%error, bytes = reserve.bytes, "there is no room to write, only to read");
     }
     let report = OpenReport {
         tip: derived.tip(),
@@ -428,6 +429,7 @@ fn shared(
         sides: RwLock::new(checkpoint.map(|checkpoint| checkpoint.sides.iter().copied().collect()).unwrap_or_default()),
         view: RwLock::new(View { tip, epoch: Arc::new(Epoch::default()) }),
         closed: std::sync::atomic::AtomicBool::new(false),
+        unread: Mutex::default(),
         again: Mutex::default(),
         broken: Mutex::default(),
         damage: Mutex::new(checkpoint.map(|checkpoint| checkpoint.damage.clone()).unwrap_or_default()),

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
+use super::epoch::View;
 use super::error::damaged;
-use super::shared::{Shared, View};
+use super::shared::Shared;
 use crate::ledger::block::{BlockView, Height, SharedBlock, Tip};
 use crate::ledger::feed;
 use crate::ledger::hash::BlockHash;

@@ -13,6 +13,7 @@
 //! | 7 | park | count, so many hashes |
 //! | 8 | closed | nothing: the store was closed in good order |
 //! | 9 | restored | *block*, one of the best chain whose first record was broken |
+//! | 10 | restored own block | count, so many places of the records that it replaces {segment, offset}; then as *own block* |
 //!
 //! *block*:
 //!
@@ -60,6 +61,7 @@ pub(super) enum Kind {
     Park = 7,
     Closed = 8,
     Restored = 9,
+    RestoredOwn = 10,
 }
 
 impl Kind {
@@ -74,9 +76,25 @@ impl Kind {
             7 => Self::Park,
             8 => Self::Closed,
             9 => Self::Restored,
+            10 => Self::RestoredOwn,
             _ => return None,
         })
     }
+
+    /// Whether such a record holds a block with what this node placed in it.
+    pub(super) fn is_own(self) -> bool {
+        matches!(self, Self::OwnBlock | Self::RestoredOwn)
+    }
+}
+
+/// A block that this node mined, as a record of either kind holds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct OwnBlock {
+    pub(super) block: Block,
+    pub(super) hash: BlockHash,
+    pub(super) placed: Vec<Placed>,
+    /// Where the broken records are in whose place this one was written.
+    pub(super) replaces: Vec<(u32, u32)>,
 }
 
 /// What is remembered of a block without its body.
@@ -158,6 +176,15 @@ pub(super) fn put_own_block(out: &mut Vec<u8>, block: &CheckedBlock, placed: &[P
     put_block(out, block.block());
 }
 
+pub(super) fn put_restored_own(out: &mut Vec<u8>, block: &CheckedBlock, placed: &[Placed], replaces: &[(u32, u32)]) {
+    put_len(out, replaces.len());
+    for (segment, offset) in replaces {
+        put_varint(out, (*segment).into());
+        put_varint(out, (*offset).into());
+    }
+    put_own_block(out, block, placed);
+}
+
 fn put_placed(out: &mut Vec<u8>, block: BlockHash, placed: &Placed) {
     let named_here = placed.submission == SubmissionId { block, position: placed.position };
     let mut flags = 0;
@@ -236,10 +263,13 @@ pub(super) fn read_block(payload: &[u8]) -> Option<Block> {
     whole(payload, block)
 }
 
-/// The block of a record of either kind, its texts where they stand.
+/// The block of a record of any kind that holds one, its texts where they stand.
 pub(super) fn read_view(kind: Kind, payload: &[u8]) -> Option<BlockView<'_>> {
     whole(payload, |input| {
-        if kind == Kind::OwnBlock {
+        if kind == Kind::RestoredOwn {
+            replaced(input)?;
+        }
+        if kind.is_own() {
             skip_placed_list(input)?;
         }
         let header = header(input)?;
@@ -252,20 +282,29 @@ pub(super) fn read_view(kind: Kind, payload: &[u8]) -> Option<BlockView<'_>> {
     })
 }
 
-/// The block of a record of kind own block, its hash, and what is placed in it.
-pub(super) fn read_own_block(payload: &[u8]) -> Option<(Block, BlockHash, Vec<Placed>)> {
+/// What a record of either kind of own block holds.
+pub(super) fn read_own_block(kind: Kind, payload: &[u8]) -> Option<OwnBlock> {
     whole(payload, |input| {
+        let replaces = match kind {
+            Kind::OwnBlock => Vec::new(),
+            Kind::RestoredOwn => replaced(input)?,
+            _ => return None,
+        };
         let raw = raw_placed_list(input)?;
         let block = block(input)?;
         let hash = block.header.hash();
-        Some((block, hash, raw.into_iter().map(|raw| raw.within(hash)).collect()))
+        let placed = raw.into_iter().map(|raw| raw.within(hash)).collect();
+        Some(OwnBlock { block, hash, placed, replaces })
     })
 }
 
-/// What is remembered of the block of either kind, without its texts being copied, and what is placed in it.
+/// What is remembered of the block of any kind, without its texts being copied, and what is placed in it.
 pub(super) fn read_outline(kind: Kind, payload: &[u8]) -> Option<(Outline, Vec<Placed>)> {
     whole(payload, |input| {
-        let raw = if kind == Kind::OwnBlock { raw_placed_list(input)? } else { Vec::new() };
+        if kind == Kind::RestoredOwn {
+            replaced(input)?;
+        }
+        let raw = if kind.is_own() { raw_placed_list(input)? } else { Vec::new() };
         let header = header(input)?;
         let bytes = body_bytes(input)?;
         let hash = header.hash();
@@ -367,6 +406,11 @@ impl RawPlaced {
     }
 }
 
+/// The places of the records that one replaces.
+fn replaced(input: &mut Input<'_>) -> Option<Vec<(u32, u32)>> {
+    (0..input.count(2)?).map(|_| Some((input.varint_u32()?, input.varint_u32()?))).collect()
+}
+
 fn skip_placed_list(input: &mut Input<'_>) -> Option<()> {
     for _ in 0..input.count(PLACED_MIN)? {
         raw_placed(input)?;
@@ -465,11 +509,22 @@ mod tests {
         ];
         let mut payload = Vec::new();
         put_own_block(&mut payload, &block, &placed);
-        assert_eq!(read_own_block(&payload), Some((block.block().clone(), block.hash(), placed.clone())));
-        assert_eq!(read_outline(Kind::OwnBlock, &payload), Some((Outline::of(&block), placed)));
-        assert_eq!(read_view(Kind::OwnBlock, &payload), Some(BlockView::from(block.block())));
+        let own = OwnBlock { block: block.block().clone(), hash: block.hash(), placed, replaces: vec![] };
+        comes_back(Kind::OwnBlock, &payload, &own);
+
+        let own = OwnBlock { replaces: vec![(3, 128), (1, u32::MAX)], ..own };
+        let mut payload = Vec::new();
+        put_restored_own(&mut payload, &block, &own.placed, &own.replaces);
+        comes_back(Kind::RestoredOwn, &payload, &own);
+    }
+
+    fn comes_back(kind: Kind, payload: &[u8], own: &OwnBlock) {
+        assert_eq!(read_own_block(kind, payload).as_ref(), Some(own));
+        let (outline, placed) = read_outline(kind, payload).expect("is whole");
+        assert_eq!((outline.hash, &placed), (own.hash, &own.placed));
+        assert_eq!(read_view(kind, payload), Some(BlockView::from(&own.block)));
         for cut in 0..payload.len() {
-            assert_eq!(read_own_block(&payload[..cut]), None, "cut at {cut}");
+            assert_eq!(read_own_block(kind, &payload[..cut]), None, "cut at {cut}");
         }
     }
 

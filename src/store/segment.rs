@@ -76,6 +76,10 @@ pub(super) const RECORD_HEADER: usize = 9;
 /// Bytes of records in one group. Far above any batch of a node; places must fit into 32 bits.
 pub(super) const MAX_GROUP: usize = 1 << 30;
 
+/// Bytes of a broken record in which a flipped bit is searched for: what an own block with a dozen submissions has before
+/// the block. Each bit costs a checksum of as many bytes.
+const MAX_MENDED: usize = 1024;
+
 /// Bytes that are reserved for a read before anyone looked whether the file is that long.
 const TRUSTED_LEN: u32 = 64 * 1024;
 
@@ -231,6 +235,41 @@ impl Segment {
         }
     }
 
+    /// The payload of a broken record of which the kind and the end are known from elsewhere: what it was, if with these its
+    /// checksum is right again, but for one bit in what is not known or in the checksum itself.
+    pub(super) fn mended(&self, offset: u32, len: u32, kind: Kind, tail: &[u8]) -> Option<Vec<u8>> {
+        let known = (len as usize).checked_sub(tail.len()).filter(|head| *head > RECORD_HEADER)?;
+        let mut bytes = self.read(offset.into(), len).ok()?;
+        let wanted = Input::new(&bytes).u32()?;
+        bytes.get_mut(4..8)?.copy_from_slice(&(len - RECORD_HEADER as u32).to_le_bytes());
+        *bytes.get_mut(8)? = kind as u8;
+        bytes.truncate(known);
+        let mut end = crc32fast::Hasher::new();
+        end.update(tail);
+        let crc = |head: &[u8]| {
+            let mut crc = crc32fast::Hasher::new_with_initial(self.seed);
+            crc.update(&head[4..]);
+            crc.combine(&end);
+            crc.finalize()
+        };
+        let one_bit_off = |bytes: &mut Vec<u8>| {
+            let bits =
+                (RECORD_HEADER..known.min(RECORD_HEADER + MAX_MENDED)).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+            for (at, bit) in bits {
+                bytes[at] ^= 1 << bit;
+                if crc(bytes) == wanted {
+                    return true;
+                }
+                bytes[at] ^= 1 << bit;
+            }
+            false
+        };
+        let good = (crc(&bytes) ^ wanted).count_ones() <= 1 || one_bit_off(&mut bytes);
+        bytes.extend_from_slice(tail);
+        bytes.drain(..RECORD_HEADER);
+        good.then_some(bytes)
+    }
+
     /// Reads bytes; a place that is not in the file is damage, and reserves little.
     pub(super) fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, StorageError> {
         let failed = |error: io::Error| match error.kind() {
@@ -360,6 +399,8 @@ pub(super) struct Group<'a> {
     pub(super) records: Vec<RecordAt<'a>>,
     /// Whether a record is missing from `records`.
     pub(super) broken: bool,
+    /// Where the missing ones are, as far as that can be told: offset and length.
+    pub(super) unread: Vec<(u32, u32)>,
 }
 
 /// What comes next in a segment.
@@ -418,9 +459,9 @@ impl<'s> Walk<'s> {
         self.at = end;
         let segment = self.segment;
         let payload = self.bytes(body, header.payload as usize)?;
-        let (records, broken) = split(segment, payload, body, Some(header.records));
+        let Split { records, unread, broken } = split(segment, payload, body, Some(header.records));
         let fork = (header.fork != NO_FORK).then_some(Height(header.fork));
-        Ok(Next::Group(Group { sequence: header.sequence, fork, start, end, records, broken }))
+        Ok(Next::Group(Group { sequence: header.sequence, fork, start, end, records, broken, unread }))
     }
 
     /// After a broken header: the group that stood from there to the next one, under this number. It is whole if its
@@ -430,9 +471,9 @@ impl<'s> Walk<'s> {
         let body = start.saturating_add(GROUP_HEADER as u64).min(end);
         // The cast is safe: the part is within the file, and a segment is rolled long before 2^31 bytes.
         let payload = self.bytes(body, (end - body) as usize)?;
-        let (records, broken) = split(segment, payload, body, None);
+        let Split { records, unread, broken } = split(segment, payload, body, None);
         let broken = broken || records.is_empty();
-        Ok(Group { sequence, fork: None, start, end, records, broken })
+        Ok(Group { sequence, fork: None, start, end, records, broken, unread })
     }
 
     /// After [`Next::Broken`]: goes to the next place where a group begins whose number is at least `sequence`; `false` if
@@ -487,24 +528,33 @@ impl<'s> Walk<'s> {
     }
 }
 
-/// The good records of a group, and whether any is missing. Without a number of records they go on to the end.
-fn split<'a>(segment: &Segment, payload: &'a [u8], base: u64, wanted: Option<u32>) -> (Vec<RecordAt<'a>>, bool) {
-    let mut records = Vec::new();
+/// A group's payload, taken apart: the fields of a [`Group`] of these names.
+struct Split<'a> {
+    records: Vec<RecordAt<'a>>,
+    unread: Vec<(u32, u32)>,
+    broken: bool,
+}
+
+/// The good records of a group, and what is missing. Without a number of records they go on to the end.
+fn split<'a>(segment: &Segment, payload: &'a [u8], base: u64, wanted: Option<u32>) -> Split<'a> {
+    let (mut records, mut unread) = (Vec::new(), Vec::new());
     let (mut at, mut seen) = (0, 0);
     while wanted.map_or(at < payload.len(), |wanted| seen < wanted) {
         let Some(length) = payload.get(at + 4..at + 8).and_then(|bytes| Input::new(bytes).u32()) else { break };
         let rest = &payload[at..];
+        // The casts are safe: a segment is rolled long before 2^31 bytes, a group has at most 2^30.
+        let offset = (base + at as u64) as u32;
         if let Some((kind, len)) = segment.parse_record(rest) {
             let whole = RECORD_HEADER + len;
-            // The casts are safe: a segment is rolled long before 2^31 bytes, a group has at most 2^30.
-            let offset = (base + at as u64) as u32;
             records.push(RecordAt { kind, payload: &rest[RECORD_HEADER..whole], offset, len: whole as u32 });
+        } else if let Some(len) = length.checked_add(RECORD_HEADER as u32).filter(|len| *len as usize <= rest.len()) {
+            unread.push((offset, len));
         }
         seen += 1;
         at = at.saturating_add(RECORD_HEADER + length as usize);
     }
     let broken = records.len() != seen as usize || wanted.is_some_and(|wanted| seen != wanted) || at != payload.len();
-    (records, broken)
+    Split { records, unread, broken }
 }
 
 // ---- All segments of a data directory, by number.

@@ -2,19 +2,18 @@
 //!
 //! Owns the answers: which entry a height has in a given [`View`], which record that leads to, and what is checked on the
 //! way. Nothing in this file changes the chain; the writer's part is in [`derived`](super::derived).
-//!
-//! A view is a tip and an *epoch*, which ends when blocks leave the best chain. Before the writer overwrites entries of
-//! `heights`, it hangs the old ones on the epoch that ends; whoever still looks at an older chain walks from its own epoch
-//! forward, and the first reorg that took its height away has its entry. Epochs that nobody looks at any more are freed.
+//! What this node mined is looked up in [`own`](super::own).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::checkpoint::{Damage, Side};
 use super::disk::Disk;
+use super::epoch::View;
 use super::error::damaged;
+use super::own::{Again, key_of};
 use super::positions::{Entry, Place, Positions, damaged_entry};
 use super::record::{self, Kind, Outline};
 use super::segment::{RECORD_HEADER, Record, Segment, Segments, file_name};
@@ -22,16 +21,13 @@ use super::table::{Table, Tables};
 use crate::ledger::block::{Block, BlockView, CheckedBlock, Height, SharedBlock, Tip};
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
-use crate::ledger::storage::{KeyDigest, Placed, StorageError, SubmissionId};
+use crate::ledger::storage::{Placed, StorageError};
 
 /// Places of damage that are remembered; more would say nothing new.
 const MAX_DAMAGE: usize = 1000;
 
 /// Broken heights that wait to be taken; more are met again.
 const MAX_BROKEN: usize = 1 << 16;
-
-/// Blocks of submissions mined again that are kept decoded. A body has at most 10,000 submissions of some 150 bytes each here.
-const MAX_AGAIN: usize = 16;
 
 /// Bytes of neighbouring records that are read at once.
 const READ_AT_ONCE: u64 = 1 << 20;
@@ -47,72 +43,6 @@ pub(super) type TakeRecord<'t> = &'t mut dyn FnMut(Entry, Option<(Kind, &[u8])>)
 
 /// As [`TakeRecord`], with the height that the entry is of.
 type TakeHeight<'t> = &'t mut dyn FnMut(Height, Entry, Option<(Kind, &[u8])>) -> Result<(), StorageError>;
-
-/// What left the best chain in one step.
-#[derive(Debug)]
-pub(super) struct Departure {
-    pub(super) fork: u64,
-    /// The entries above the fork, as they stood.
-    pub(super) left: Vec<Entry>,
-}
-
-/// A time in which no block left the best chain.
-#[derive(Debug, Default)]
-pub(super) struct Epoch {
-    /// How it ended, and the next one.
-    end: OnceLock<(Departure, Arc<Epoch>)>,
-}
-
-impl Epoch {
-    /// Ends this epoch; the next one.
-    pub(super) fn end(&self, departure: Departure) -> Arc<Self> {
-        let next = Arc::new(Self::default());
-        // Only the writer ends epochs, each once; a second end would change nothing.
-        let _ = self.end.set((departure, Arc::clone(&next)));
-        next
-    }
-
-    /// What left by the end of this epoch, of the next, and so on.
-    pub(super) fn departures(&self) -> Vec<(u64, Vec<Entry>)> {
-        let mut departures = Vec::new();
-        let mut epoch = self;
-        while let Some((departure, next)) = epoch.end.get() {
-            departures.push((departure.fork, departure.left.clone()));
-            epoch = next;
-        }
-        departures
-    }
-
-    /// The entry that a height had in this epoch, if it has lost it since.
-    fn lost_since(&self, height: u64) -> Option<Entry> {
-        let mut epoch = self;
-        while let Some((departure, next)) = epoch.end.get() {
-            let above = height.checked_sub(departure.fork + 1);
-            if let Some(entry) = above.and_then(|above| departure.left.get(usize::try_from(above).ok()?)) {
-                return Some(*entry);
-            }
-            epoch = next;
-        }
-        None
-    }
-}
-
-impl Drop for Epoch {
-    fn drop(&mut self) {
-        // One after the other: a chain of epochs that are freed together must not use the stack for each.
-        let mut next = self.end.take().map(|(_, next)| next);
-        while let Some(epoch) = next {
-            next = Arc::into_inner(epoch).and_then(|mut epoch| epoch.end.take()).map(|(_, next)| next);
-        }
-    }
-}
-
-/// A chain as it was after some commit.
-#[derive(Clone, Debug)]
-pub(super) struct View {
-    pub(super) tip: Tip,
-    pub(super) epoch: Arc<Epoch>,
-}
 
 /// Everything that is open.
 #[derive(Debug)]
@@ -133,16 +63,11 @@ pub(super) struct Shared {
     pub(super) damage: Mutex<Vec<Damage>>,
     /// Heights whose blocks could not be read, until somebody takes them to fetch them again.
     pub(super) broken: Mutex<BTreeSet<Height>>,
+    /// Broken records that a replay has met: one may be that of a block of which nothing else is known.
+    pub(super) unread: Mutex<Vec<Place>>,
     /// The latest blocks of submissions mined again that were asked for, by the places of their records: all submissions
     /// in such a block ask for it one after the other.
     pub(super) again: Mutex<VecDeque<(u64, Arc<Again>)>>,
-}
-
-/// The submissions in a block that were mined again into it.
-#[derive(Debug)]
-pub(super) struct Again {
-    hash: BlockHash,
-    placed: HashMap<SubmissionId, Placed>,
 }
 
 impl Shared {
@@ -413,103 +338,6 @@ impl Shared {
         self.noted(place, segment.read_record(place.offset, place.len))
     }
 
-    // ---- What this node mined.
-
-    /// The submissions placed in a block by this node.
-    pub(super) fn placed_in(&self, view: &View, hash: &BlockHash) -> Result<Vec<Placed>, StorageError> {
-        Ok(self.own_block(view, hash)?.map(|(_, placed)| placed).unwrap_or_default())
-    }
-
-    /// A block that this node mined, wherever it is now.
-    fn own_block(&self, view: &View, hash: &BlockHash) -> Result<Option<(Block, Vec<Placed>)>, StorageError> {
-        for packed in self.derived(self.tables.find(Table::Own, key_of(hash)))? {
-            let (block, found, placed) = self.own_record(packed)?;
-            if found == *hash {
-                return Ok(Some((block, placed)));
-            }
-        }
-        let Some(height) = self.height_of(view, hash)? else { return Ok(None) };
-        let Some(entry) = self.entry(view, height)?.filter(|entry| !entry.place.is_none()) else { return Ok(None) };
-        let record = self.record(entry.place)?;
-        if record.kind != Kind::OwnBlock {
-            return Ok(None);
-        }
-        match record::read_own_block(record.payload()) {
-            Some((block, found, placed)) if found == *hash => Ok(Some((block, placed))),
-            _ => Err(not_a_block(entry.place)),
-        }
-    }
-
-    /// The own block whose record begins at a place of the log.
-    fn own_record(&self, packed: u64) -> Result<(Block, BlockHash, Vec<Placed>), StorageError> {
-        // The casts split the number in its halves.
-        let (segment, offset) = ((packed >> 32) as u32, packed as u32);
-        let place = Place { segment, offset, len: 0 };
-        let record = self.segments.get(segment).and_then(|segment| segment.read_record_at(offset));
-        let record = self.noted(place, record)?;
-        let own = if record.kind == Kind::OwnBlock { record::read_own_block(record.payload()) } else { None };
-        own.ok_or_else(|| damaged(format!("{} at {offset}: not a block that this node mined", file_name(segment))))
-    }
-
-    /// All placements of a submission, oldest first.
-    pub(super) fn placements_of(
-        &self,
-        view: &View,
-        submission: &SubmissionId,
-    ) -> Result<Vec<(BlockHash, Placed)>, StorageError> {
-        let of_it = |placed: &Placed| placed.submission == *submission;
-        let Some(first) = self.placed_in(view, &submission.block)?.into_iter().find(of_it) else {
-            return Ok(Vec::new());
-        };
-        let mut placements = vec![(submission.block, first)];
-        for packed in self.derived(self.tables.find(Table::Again, key_of_submission(submission)))? {
-            let again = self.again(packed)?;
-            placements.extend(again.placed.get(submission).map(|placed| (again.hash, placed.clone())));
-        }
-        Ok(placements)
-    }
-
-    /// What was mined again into the block whose record begins at a place of the log.
-    fn again(&self, packed: u64) -> Result<Arc<Again>, StorageError> {
-        let kept = || self.again.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, again)) = kept().iter().find(|(place, _)| *place == packed) {
-            return Ok(Arc::clone(again));
-        }
-        let (_, hash, placed) = self.own_record(packed)?;
-        let again = Arc::new(Again { hash, placed: placed.into_iter().map(|p| (p.submission, p)).collect() });
-        let mut kept = kept();
-        kept.truncate(MAX_AGAIN - 1);
-        kept.push_front((packed, Arc::clone(&again)));
-        Ok(again)
-    }
-
-    /// The entries of a submission.
-    pub(super) fn entries_of(
-        &self,
-        view: &View,
-        submission: &SubmissionId,
-    ) -> Result<Option<Vec<String>>, StorageError> {
-        let Some((block, placed)) = self.own_block(view, &submission.block)? else { return Ok(None) };
-        let Some(placed) = placed.into_iter().find(|placed| placed.submission == *submission) else { return Ok(None) };
-        let from = placed.position as usize;
-        let entries = block.body.get(from..from.saturating_add(placed.entries as usize));
-        match entries {
-            Some(entries) => Ok(Some(entries.to_vec())),
-            None => Err(damaged(format!("block {}: a submission reaches beyond its body", submission.block))),
-        }
-    }
-
-    /// The submission that came with a key.
-    pub(super) fn submission_by_key(&self, key: &KeyDigest) -> Result<Option<SubmissionId>, StorageError> {
-        for packed in self.derived(self.tables.find(Table::Keys, key_of(&BlockHash(*key))))? {
-            let (_, _, placed) = self.own_record(packed)?;
-            if let Some(placed) = placed.into_iter().find(|placed| placed.key.as_ref() == Some(key)) {
-                return Ok(Some(placed.submission));
-            }
-        }
-        Ok(None)
-    }
-
     // ---- Trouble.
 
     /// Readers of a store that another may have opened by now must not trust `heights`.
@@ -532,7 +360,7 @@ impl Shared {
     }
 
     /// Remembers that the log is damaged at a place.
-    fn noted<T>(&self, place: Place, result: Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(super) fn noted<T>(&self, place: Place, result: Result<T, StorageError>) -> Result<T, StorageError> {
         if let Err(StorageError::Damaged(what)) = &result {
             let file = file_name(place.segment);
             self.note(Damage { file, offset: place.offset.into(), bytes: place.len.into(), what: what.to_string() });
@@ -548,10 +376,18 @@ impl Shared {
         }
     }
 
+    /// Remembers where records are that are not what was written.
+    pub(super) fn note_unread(&self, places: Vec<Place>) {
+        let mut known = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_DAMAGE.saturating_sub(known.len());
+        known.extend(places.into_iter().take(room));
+    }
+
     pub(super) fn note(&self, damage: Damage) {
         let mut known = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < MAX_DAMAGE && !known.contains(&damage) {
-            tracing::error!(file = damage.file, offset = damage.offset, "the store is damaged: {}", damage.what);
+            let Damage { file, offset, bytes, what } = &damage;
+            tracing::error!(file, offset, bytes, what, "the store is damaged");
             known.push(damage);
         }
     }
@@ -586,7 +422,7 @@ fn whole_record<'b>(segment: &Segment, place: Place, bytes: &'b [u8]) -> Result<
 pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Block> {
     match kind {
         Kind::Block | Kind::Restored => record::read_block(payload),
-        Kind::OwnBlock => record::read_own_block(payload).map(|(block, _, _)| block),
+        Kind::OwnBlock | Kind::RestoredOwn => record::read_own_block(kind, payload).map(|own| own.block),
         _ => None,
     }
 }
@@ -594,22 +430,9 @@ pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Block> {
 /// The outline of a block's record, and what is placed in it.
 pub(super) fn outline(kind: Kind, payload: &[u8]) -> Option<(Outline, Vec<Placed>)> {
     match kind {
-        Kind::Block | Kind::OwnBlock | Kind::Restored => record::read_outline(kind, payload),
+        Kind::Block | Kind::OwnBlock | Kind::Restored | Kind::RestoredOwn => record::read_outline(kind, payload),
         _ => None,
     }
-}
-
-/// What the tables know a hash by.
-pub(super) fn key_of(hash: &BlockHash) -> u64 {
-    let mut key = [0; 8];
-    key.copy_from_slice(&hash.0[..8]);
-    u64::from_be_bytes(key)
-}
-
-/// What the tables know a submission by.
-pub(super) fn key_of_submission(submission: &SubmissionId) -> u64 {
-    // Spreads the submissions of one block evenly.
-    key_of(&submission.block).wrapping_add(u64::from(submission.position).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn lost(height: Height) -> StorageError {
@@ -620,46 +443,6 @@ fn misplaced(height: Height) -> StorageError {
     damaged(format!("heights: block {height} is not where its entry says"))
 }
 
-fn not_a_block(place: Place) -> StorageError {
+pub(super) fn not_a_block(place: Place) -> StorageError {
     damaged(format!("{} at {}: no block stands there", file_name(place.segment), place.offset))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(number: u8) -> Entry {
-        Entry { hash: BlockHash([number; 32]), place: Place { segment: 1, offset: number.into(), len: 1 } }
-    }
-
-    #[test]
-    fn an_epoch_knows_what_was_lost_since_first() {
-        let first: Arc<Epoch> = Arc::default();
-        assert_eq!(first.lost_since(5), None);
-        let second = first.end(Departure { fork: 4, left: vec![entry(5), entry(6)] });
-        let third = second.end(Departure { fork: 3, left: vec![entry(14), entry(15), entry(16), entry(17)] });
-        for (height, from_first, from_second) in [
-            (3, None, None),
-            (4, Some(14), Some(14)),
-            (5, Some(5), Some(15)),
-            (6, Some(6), Some(16)),
-            (7, Some(17), Some(17)),
-        ] {
-            assert_eq!(first.lost_since(height), from_first.map(entry), "{height}");
-            assert_eq!(second.lost_since(height), from_second.map(entry), "{height}");
-            assert_eq!(third.lost_since(height), None, "{height}");
-        }
-        assert_eq!(first.lost_since(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_long_chain_of_epochs_is_freed_without_a_deep_stack() {
-        let first: Arc<Epoch> = Arc::default();
-        let mut last = Arc::clone(&first);
-        for _ in 0..200_000 {
-            last = last.end(Departure { fork: 0, left: Vec::new() });
-        }
-        drop(first);
-        assert_eq!(last.lost_since(1), None);
-    }
 }

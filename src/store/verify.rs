@@ -40,8 +40,8 @@ pub struct Verified {
     pub unfinished: u64,
     /// Everything in the log that is not as it should be.
     pub damage: Vec<Damage>,
-    /// Places that were damaged, and whose blocks were all written again since. What else stood there, such as which of its
-    /// entries this node took, is not known.
+    /// Places that were damaged, and whose blocks were all written again since. Of what else stood there only what this node
+    /// had placed in them can have come back, where the broken records still told.
     pub healed: Vec<Damage>,
     /// What is derived from the log.
     pub index: Index,
@@ -259,8 +259,9 @@ impl Verifier<'_> {
     /// Remembers the good blocks of a broken group.
     fn salvage(&mut self, group: &Group<'_>) {
         for record in &group.records {
-            if let (Kind::Block | Kind::OwnBlock | Kind::Restored, Ok(block)) = (record.kind, judge(record)) {
-                self.keep_spare(Outline::of(&block), record.kind == Kind::Restored);
+            if let Ok(block) = judge(record) {
+                let restored = matches!(record.kind, Kind::Restored | Kind::RestoredOwn);
+                self.keep_spare(Outline::of(&block), restored);
             }
         }
     }
@@ -305,7 +306,7 @@ impl Verifier<'_> {
         let unreadable = || "a record says nothing that this program understands".to_owned();
         Ok(match record.kind {
             Kind::Block | Kind::OwnBlock => self.block(record).map(|block| blocks.push(block)),
-            Kind::Restored => self.block(record).and_then(|block| {
+            Kind::Restored | Kind::RestoredOwn => self.block(record).and_then(|block| {
                 let fits = self.restored(&block);
                 self.keep_spare(block, true);
                 fits
@@ -335,8 +336,9 @@ impl Verifier<'_> {
 
     fn block(&mut self, record: &RecordAt<'_>) -> Result<Outline, String> {
         let block = judge(record)?;
-        if record.kind == Kind::OwnBlock {
-            let placed = record::read_own_block(record.payload).map(|(_, _, placed)| placed).unwrap_or_default();
+        if record.kind.is_own() {
+            let own = record::read_own_block(record.kind, record.payload);
+            let placed = own.map(|own| own.placed).unwrap_or_default();
             let reaches = |placed: &crate::ledger::storage::Placed| {
                 placed.position.checked_add(placed.entries).is_some_and(|end| end as usize <= block.body().len())
             };

@@ -139,7 +139,7 @@ fn save_next(shared: &Shared, desk: &Desk) -> bool {
 fn save(shared: &Shared, checkpoint: Checkpoint) -> Result<(), StorageError> {
     let saved = try_save(shared, checkpoint);
     if let Err(error) = &saved {
-        tracing::warn!("the index is not on disk for now, the next start takes longer: {error}");
+        tracing::warn!(%error, "the index is not on disk for now: the next start takes longer");
     }
     saved
 }
@@ -170,7 +170,7 @@ fn merge(shared: &Shared, between: &mut dyn FnMut()) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                tracing::warn!("runs of the index are not merged for now: {error}");
+                tracing::warn!(%error, "runs of the index are not merged for now");
                 return;
             }
         }

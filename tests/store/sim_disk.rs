@@ -21,9 +21,9 @@ enum Change {
 #[derive(Clone, Debug, Default)]
 struct Inode {
     /// What a power cut leaves for sure.
-    durable: Vec<u8>,
-    /// What a reader sees.
-    current: Vec<u8>,
+    durable: Arc<Vec<u8>>,
+    /// What a reader sees: the same bytes until they are written to, so that copying a disk copies no contents.
+    current: Arc<Vec<u8>>,
     /// The way from the one to the other.
     changes: Vec<Change>,
 }
@@ -135,8 +135,8 @@ impl SimDisk {
         state.names = names;
         for inode in &mut state.inodes {
             let changes = std::mem::take(&mut inode.changes);
-            inode.durable = survive(&inode.durable, &changes, &mut rng);
-            inode.current = inode.durable.clone();
+            inode.durable = Arc::new(survive(&inode.durable, &changes, &mut rng));
+            inode.current = Arc::clone(&inode.durable);
         }
     }
 
@@ -157,14 +157,14 @@ impl SimDisk {
     /// A copy of a file.
     pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.lock();
-        state.names.get(path).map(|inode| state.inodes[*inode].current.clone())
+        state.names.get(path).map(|inode| state.inodes[*inode].current.to_vec())
     }
 
     /// Puts a file in place, durably.
-    pub fn put(&self, path: &Path, bytes: &[u8]) {
+    pub fn put(&self, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) {
         let mut state = self.lock();
-        let inode = Inode { durable: bytes.to_vec(), current: bytes.to_vec(), changes: vec![] };
-        state.inodes.push(inode);
+        let bytes = bytes.into();
+        state.inodes.push(Inode { durable: Arc::clone(&bytes), current: bytes, changes: vec![] });
         let id = state.inodes.len() - 1;
         state.names.insert(path.to_owned(), id);
         state.durable_names.insert(path.to_owned(), id);
@@ -184,7 +184,7 @@ impl SimDisk {
             let state = self.lock();
             copy.lock().dirs = state.dirs.clone();
             for (path, inode) in &state.names {
-                copy.put(path, &state.inodes[*inode].current);
+                copy.put(path, Arc::clone(&state.inodes[*inode].current));
             }
         }
         copy
@@ -276,7 +276,7 @@ impl Disk for SimDisk {
         let boot = state.boot;
         state.step(boot)?;
         if let Some(inode) = state.names.get(path).copied() {
-            state.inodes[inode].current.clear();
+            Arc::make_mut(&mut state.inodes[inode].current).clear();
             state.inodes[inode].changes.push(Change::SetLen(0));
             return Ok(Arc::new(SimFile { disk: self.clone(), inode, boot }));
         }
@@ -359,7 +359,7 @@ impl SimFile {
         let mut state = self.disk.lock();
         state.step(self.boot)?;
         let inode = &mut state.inodes[self.inode];
-        apply(&mut inode.current);
+        apply(Arc::make_mut(&mut inode.current));
         inode.changes.push(change);
         Ok(())
     }
@@ -412,7 +412,7 @@ impl DiskFile for SimFile {
             None => {}
         }
         let inode = &mut state.inodes[self.inode];
-        inode.durable = inode.current.clone();
+        inode.durable = Arc::clone(&inode.current);
         inode.changes.clear();
         Ok(())
     }

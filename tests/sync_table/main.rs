@@ -36,6 +36,14 @@ mod heal;
 /// Two and three nodes over wires.
 mod wire;
 
+#[path = "../support/memory_storage.rs"]
+#[allow(dead_code, reason = "the storage serves several tests")]
+mod memory_storage;
+
+/// A node's sync and ledger, driven.
+#[path = "../support/sync_driver.rs"]
+mod sync_driver;
+
 /// Our chain.
 struct Chain(Vec<SharedBlock>);
 

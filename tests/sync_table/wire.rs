@@ -5,23 +5,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dolmen::ledger::chain::{ImportError, Origin};
-use dolmen::ledger::keeper::{Imported, Keeper, MineRequest, Staged, Update};
-use dolmen::ledger::{BlockHash, Height, SharedBlock, Tip};
-use dolmen::peer::native::{Blocks, Frame};
-use dolmen::peer::sync::{Action, LinkId, Say, Sync, Ticket, View};
-use memory_storage::{MemoryStaging, MemoryStorage};
+use dolmen::ledger::chain::Origin;
+use dolmen::ledger::{SharedBlock, Tip};
+use dolmen::peer::native::Frame;
+use dolmen::peer::sync::{Action, LinkId, Say};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::NOW;
-
-#[path = "../support/memory_storage.rs"]
-#[allow(dead_code)]
-mod memory_storage;
+use crate::sync_driver::{Done, Node};
 
 /// What travels.
 #[derive(Debug)]
@@ -31,34 +25,6 @@ enum Message {
     Blocks(Vec<SharedBlock>),
     Hello(Tip),
     Frame(Frame),
-}
-
-/// What waits for the ledger or the disk of a node.
-enum Work {
-    Import(LinkId, Vec<SharedBlock>, Origin),
-    Stage(LinkId, Ticket, Tip, Blocks),
-    Switch(LinkId, Ticket, Origin),
-    Unstage,
-    Serve(LinkId, Height, Tip),
-}
-
-struct Node {
-    keeper: Keeper<MemoryStorage>,
-    sync: Sync,
-    staged: Option<Staged<MemoryStaging>>,
-    work: VecDeque<Work>,
-}
-
-struct Ours<'a>(&'a MemoryStorage);
-
-impl View for Ours<'_> {
-    fn tip(&self) -> Tip {
-        self.0.chain().last().expect("genesis").tip()
-    }
-
-    fn hash_at(&self, height: Height) -> Option<BlockHash> {
-        self.0.chain().get(usize::try_from(height.0).ok()?).map(|block| block.hash())
-    }
 }
 
 /// A wire between two nodes, with what is under way to the one and to the other. A link has the wire's number at both ends.
@@ -79,26 +45,14 @@ struct World {
 
 impl World {
     fn new(nodes: usize, seed: u64) -> Self {
-        let node = |_| Node {
-            keeper: Keeper::open(MemoryStorage::new(), 1_000).expect("maps"),
-            sync: Sync::new(1_000),
-            staged: None,
-            work: VecDeque::new(),
-        };
-        let nodes = (0..nodes).map(node).collect();
+        let nodes = (0..nodes).map(|_| Node::new(1_000)).collect();
         let rng = StdRng::seed_from_u64(seed);
         Self { nodes, wires: BTreeMap::new(), next_wire: 1, now: 0, rng, delivered: 0 }
     }
 
     fn mine(&mut self, node: usize) {
-        let entries = vec![format!("{node} {}", self.rng.random::<u64>())];
-        let (_, update) = self.nodes[node].keeper.mine(vec![MineRequest { entries, key: None }], NOW);
-        self.changed(node, &update.expect("a block"));
-    }
-
-    fn changed(&mut self, node: usize, update: &Update) {
-        let Node { keeper, sync, .. } = &mut self.nodes[node];
-        let actions = sync.updated(update, &Ours(keeper.storage()));
+        let entry = format!("{node} {}", self.rng.random::<u64>());
+        let actions = self.nodes[node].mine(entry);
         self.perform(node, actions);
     }
 
@@ -120,31 +74,18 @@ impl World {
     fn cut(&mut self, link: LinkId) {
         let Some(wire) = self.wires.remove(&link) else { return };
         for node in wire.ends {
-            let Node { keeper, sync, .. } = &mut self.nodes[node];
-            let actions = sync.closed(link, &Ours(keeper.storage()));
+            let actions = self.nodes[node].ask(|sync, view| sync.closed(link, view));
             self.perform(node, actions);
         }
     }
 
     fn perform(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
-            let work = match action {
-                Action::Send(link, say) => {
-                    self.say(node, link, say);
-                    continue;
-                }
-                Action::Import { link, blocks, origin } => Work::Import(link, blocks, origin),
-                Action::Stage { link, ticket, fork, blocks } => Work::Stage(link, ticket, fork, blocks),
-                Action::Switch { link, ticket, origin } => Work::Switch(link, ticket, origin),
-                Action::Unstage => Work::Unstage,
-                Action::PassOver { link, .. } => {
-                    panic!("node {node} passes over an honest peer's branch on link {link}")
-                }
-                Action::Serve { link, from, upto } => Work::Serve(link, from, upto),
-                Action::Restore { link, .. } => panic!("nothing is damaged, and link {link} heals"),
-                Action::Close { link, fault } => panic!("node {node} drops an honest peer on link {link}: {fault}"),
-            };
-            self.nodes[node].work.push_back(work);
+            match self.nodes[node].queue(action) {
+                None => {}
+                Some(Action::Send(link, say)) => self.say(node, link, say),
+                Some(other) => panic!("node {node} is among honest peers with whole disks, and wants {other:?}"),
+            }
         }
     }
 
@@ -164,75 +105,27 @@ impl World {
     }
 
     fn hear(&mut self, node: usize, link: LinkId, message: Message) {
-        let Node { keeper, sync, .. } = &mut self.nodes[node];
-        let view = Ours(keeper.storage());
-        let actions = match message {
-            Message::QueryLast => sync.asked_last(link, &view),
-            Message::QueryAll => sync.asked_all(link, &view),
+        let actions = self.nodes[node].ask(|sync, view| match message {
+            Message::QueryLast => sync.asked_last(link, view),
+            Message::QueryAll => sync.asked_all(link, view),
             Message::Blocks(blocks) => sync.blocks(link, blocks),
-            Message::Hello(tip) => sync.introduced(link, tip, &view),
-            Message::Frame(frame) => sync.frame(link, frame, &view),
-        };
+            Message::Hello(tip) => sync.introduced(link, tip, view),
+            Message::Frame(frame) => sync.frame(link, frame, view),
+        });
         self.perform(node, actions);
     }
 
     fn work(&mut self, node: usize) {
-        let Some(work) = self.nodes[node].work.pop_front() else { return };
-        let rng = &mut self.rng;
-        let Node { keeper, sync, staged, .. } = &mut self.nodes[node];
-        match work {
-            Work::Import(link, blocks, origin) => {
-                let tip = blocks.last().expect("a block").tip();
-                let result = keeper.import(&blocks, origin, rng);
-                self.tell(node, result, |sync, result, view| sync.imported(link, tip, result, view));
-            }
-            Work::Switch(link, ticket, origin) => {
-                let result = staged.take().map_or(Ok(Imported::Known), |staged| keeper.switch(staged, origin, rng));
-                self.tell(node, result, |sync, result, view| sync.switched(link, ticket, result, view));
-            }
-            Work::Stage(link, ticket, fork, Blocks { after, blocks }) => {
-                if after == fork {
-                    *staged = Some(keeper.stage(fork).expect("maps"));
-                }
-                let result = match staged.as_mut().filter(|staged| staged.tip() == after) {
-                    Some(staged) => keeper.stage_append(staged, &blocks).map(|()| Some(staged.tip())),
-                    None => Ok(None),
-                };
-                let actions = sync.staged(link, ticket, result, &Ours(keeper.storage()));
-                self.perform(node, actions);
-            }
-            Work::Unstage => *staged = None,
-            Work::Serve(link, from, upto) => {
-                let chain = keeper.storage().chain();
-                let (start, end) = (from.0 as usize, upto.height.0 as usize);
-                let ours = chain.get(end).is_some_and(|block| block.tip() == upto);
-                let mut next = None;
-                let mut batch = None;
-                if ours && start > 0 && start <= end {
-                    let stop = (end + 1).min(start + rng.random_range(1..4usize));
-                    next = Some(Height(stop as u64));
-                    batch = Some(Blocks { after: chain[start - 1].tip(), blocks: chain[start..stop].to_vec() });
-                }
-                if let Some(batch) = batch {
-                    self.say(node, link, Say::Frame(Frame::Batch(batch)));
-                }
-                let actions = self.nodes[node].sync.served(link, from, next);
-                self.perform(node, actions);
-            }
+        let batch = self.rng.random_range(1..4);
+        let Some(done) = self.nodes[node].work(&mut self.rng, batch) else { return };
+        if let Some(update) = done.update() {
+            let actions = self.nodes[node].ask(|sync, view| sync.updated(update, view));
+            self.perform(node, actions);
         }
-    }
-
-    fn tell(
-        &mut self,
-        node: usize,
-        result: Result<Imported, ImportError>,
-        tell: impl Fn(&mut Sync, Result<&Imported, &ImportError>, &Ours<'_>) -> Vec<Action>,
-    ) {
-        if let Ok(Imported::Changed(update)) = &result {
-            self.changed(node, update);
+        if let Done::Served(link, _, Some(batch)) = &done {
+            self.say(node, *link, Say::Frame(Frame::Batch(batch.clone())));
         }
-        let Node { keeper, sync, .. } = &mut self.nodes[node];
-        let actions = tell(sync, result.as_ref(), &Ours(keeper.storage()));
+        let actions = self.nodes[node].tell(done);
         self.perform(node, actions);
     }
 
@@ -241,7 +134,8 @@ impl World {
         let wires = self.wires.iter().flat_map(|(&link, wire)| {
             [0, 1].into_iter().filter(|&to| !wire.under_way[to].is_empty()).map(move |to| (Some(link), to))
         });
-        let busy = (0..self.nodes.len()).filter(|&node| !self.nodes[node].work.is_empty()).map(|node| (None, node));
+        let busy =
+            (0..self.nodes.len()).filter(|&node| !self.nodes[node].waiting().is_empty()).map(|node| (None, node));
         let can: Vec<(Option<LinkId>, usize)> = wires.chain(busy).collect();
         if can.is_empty() {
             return false;
@@ -262,8 +156,8 @@ impl World {
     fn time(&mut self, millis: u64) {
         self.now += millis;
         for node in 0..self.nodes.len() {
-            let Node { keeper, sync, .. } = &mut self.nodes[node];
-            let actions = sync.tick(self.now, &Ours(keeper.storage()));
+            let now = self.now;
+            let actions = self.nodes[node].ask(|sync, view| sync.tick(now, view));
             self.perform(node, actions);
         }
     }

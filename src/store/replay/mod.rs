@@ -2,51 +2,48 @@
 //!
 //! Owns the judgement of what is found on the way. An unfinished group at the very end is what a crash leaves: it is cut.
 //! A broken part that good groups follow is damage: it is reported, what it held is not served, and the chain is put
-//! together again from what follows. If something does not fit without damage to explain it, it is the derived state that
-//! is wrong, and everything is replayed from the beginning.
+//! together again from what follows ([`mend`]). If something does not fit without damage to explain it, it is the derived
+//! state that is wrong, and everything is replayed from the beginning.
+
+mod adopted;
+mod mend;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::checkpoint::{self, Checkpoint, Damage};
-use super::derived::{self, Derived, Turn};
-use super::effects::{self, Arrival, Effects};
-use super::error::{OpenError, damaged};
-use super::log::{Log, LogEnd};
-use super::open::{self, Cut, FoundSegment, Unusable};
-use super::positions::Entry;
-use super::record::{Adopt, BLOCK_MIN, Outline};
-use super::segment::{HEADER, Next, RECORD_HEADER, Segment, Walk, file_name};
-use super::shared::{Departure, Epoch, Shared};
-use crate::ledger::block::{Height, Tip};
+use crate::ledger::block::Height;
 use crate::ledger::genesis;
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::StorageError;
+use crate::store::checkpoint::{self, Checkpoint, Damage};
+use crate::store::derived::Derived;
+use crate::store::effects::{Arrival, Effects};
+use crate::store::epoch::{Departure, Epoch};
+use crate::store::error::{OpenError, damaged};
+use crate::store::log::{Log, LogEnd};
+use crate::store::open::{self, Cut, FoundSegment, Unusable};
+use crate::store::segment::{HEADER, Next, Segment, Walk, file_name};
+use crate::store::shared::Shared;
+use mend::Doubt;
 
 /// Blocks that are applied at once.
 const GATHERED: usize = 8192;
 
-/// The fewest bytes that a block takes in the log.
-const LEAST: u64 = (RECORD_HEADER + BLOCK_MIN) as u64;
-
 /// Bytes that groups count for which are missing without a trace.
 const UNSEEN: u64 = 64 << 20;
-
-/// Blocks of one staged file that are believed in when the file itself is gone.
-const MAX_UNSEEN_RUN: u64 = 4 << 20;
 
 /// Bytes of an unfinished group that are kept for people to look at.
 const MAX_KEPT: u64 = 1 << 20;
 
 /// What a replay found.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) clean: bool,
-    pub(super) replayed: u64,
-    pub(super) rebuilt: Option<String>,
-    pub(super) cut: Option<Cut>,
-    pub(super) next_segment: u32,
+pub(in crate::store) struct Outcome {
+    pub(in crate::store) clean: bool,
+    pub(in crate::store) replayed: u64,
+    pub(in crate::store) rebuilt: Option<String>,
+    pub(in crate::store) cut: Option<Cut>,
+    pub(in crate::store) next_segment: u32,
 }
 
 /// Why a replay did not come to an end.
@@ -64,7 +61,7 @@ impl From<OpenError> for Stop {
 }
 
 /// Brings the derived state up to the end of the log.
-pub(super) fn replay(
+pub(in crate::store) fn replay(
     shared: Shared,
     checkpoint: Option<Checkpoint>,
     why: Option<Unusable>,
@@ -119,19 +116,6 @@ struct Replay<'r> {
     expected: u64,
     replayed: u64,
     cut: Option<Cut>,
-}
-
-/// What of the chain is not certain any more, until a group names a block of it by its hash.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    /// Everything above this height.
-    floor: u64,
-    /// Or as many blocks below the next known one as fit into so many bytes, of which nothing is known.
-    bytes: u64,
-}
-
-impl Doubt {
-    const NONE: Self = Self { floor: u64::MAX, bytes: 0 };
 }
 
 /// The log's segments by number, in order.
@@ -306,7 +290,7 @@ impl<'r> Replay<'r> {
                     }
                     self.expected = self.expected.max(sequence.saturating_add(1));
                     self.after_damage = end != next;
-                    self.salvage(effects.blocks);
+                    self.salvage(*effects);
                 }
                 None => {
                     let group = walk.headless(start, next, self.expected).map_err(|error| self.failed(error))?;
@@ -317,7 +301,7 @@ impl<'r> Replay<'r> {
                     } else {
                         // What a segment lost at its end cannot be measured.
                         self.doubt.bytes += if more { next - start } else { UNSEEN };
-                        self.salvage(effects.blocks);
+                        self.salvage(effects);
                     }
                 }
             }
@@ -327,9 +311,14 @@ impl<'r> Replay<'r> {
         }
     }
 
-    /// Keeps the good blocks of a broken group, so that the chain finds them if it leads there.
-    fn salvage(&mut self, blocks: Vec<Arrival>) {
-        self.derived.salvage(&blocks);
+    /// Keeps the good blocks of a broken group, so that the chain finds them if it leads there, and where the others are.
+    fn salvage(&mut self, effects: Effects) {
+        self.shared().note_unread(effects.broken);
+        self.derived.salvage(&effects.blocks);
+        self.keep(effects.blocks);
+    }
+
+    fn keep(&mut self, blocks: Vec<Arrival>) {
         self.salvaged.extend(blocks.into_iter().map(|arrival| (arrival.outline.hash, arrival)));
     }
 
@@ -393,140 +382,23 @@ impl<'r> Replay<'r> {
             self.derived.save_left(turn, end.sequence).map_err(|error| self.failed(error))?;
         }
         let shared = Arc::clone(&self.derived.shared);
-        let runs = effects.adopt.as_ref().map(|adopt| self.runs(adopt)).transpose()?.unwrap_or_default();
-        let staged = runs.into_iter().flat_map(|run| match run_entries(&shared, &run) {
-            Ok(entries) => entries.into_iter().map(Ok).collect(),
+        let parts = effects.adopt.as_ref().map(|adopt| self.parts(adopt)).transpose()?.unwrap_or_default();
+        let mut missing = 0;
+        let mut staged = parts.into_iter().flat_map(|part| match part.entries(&shared) {
+            Ok(entries) => {
+                missing += entries.iter().filter(|entry| entry.place.is_none()).count() as u64;
+                entries.into_iter().map(Ok).collect()
+            }
             Err(error) => vec![Err(error)],
         });
-        let mut staged = staged;
-        self.derived.apply(effects, turn, &mut staged, end).map_err(|error| self.failed(error))?;
+        let applied = self.derived.apply(effects, turn, &mut staged, end);
+        // Damage as any other: a later group may name a block that was among them.
+        self.lost += missing * adopted::LEAST;
+        applied.map_err(|error| self.failed(error))?;
         while let Some((_, epoch)) = self.saved.pop_front_if(|(sequence, _)| *sequence <= end.sequence) {
             shared.view.write().unwrap_or_else(PoisonError::into_inner).epoch = epoch;
         }
         Ok(())
-    }
-
-    // ---- The chain, also where damage has taken parts of it.
-
-    fn turn(&mut self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
-        let view = self.shared().view();
-        let fits = matches!(self.shared().hash_at(&view, fork.height), Ok(Some(hash)) if hash == fork.hash);
-        if fits && revived.iter().all(|hash| self.shared().side(hash).is_some()) {
-            self.doubt = Doubt::NONE;
-            return self.derived.prepare(fork, revived).map_err(|error| self.failed(error));
-        }
-        // With the log from its beginning more may be known.
-        if self.lost == 0 || self.checkpoint.is_some() {
-            return Err(Stop::Misfit(format!("block {fork} is not on the chain, and a group of the log follows it")));
-        }
-        let turn = self.mend(fork, revived)?;
-        self.doubt = Doubt::NONE;
-        Ok(turn)
-    }
-
-    /// Finds the highest place of the chain that is certain and from which groups that are lost may have led to `fork`.
-    /// What good blocks remain is put in between, and nothing where none does.
-    fn mend(&mut self, fork: Tip, revived: &[BlockHash]) -> Result<Turn, Stop> {
-        self.salvage_staged()?;
-        let shared = self.shared();
-        let view = shared.view();
-        let staged: u64 = self.staged.iter().map(|found| found.bytes).sum();
-        if fork.height.0.saturating_sub(view.tip.height.0) > (self.lost + staged) / LEAST + 1 {
-            return Err(Stop::Misfit(format!("block {fork} is farther from the chain than damage explains")));
-        }
-        let floor = self.floor(fork, staged).min(view.tip.height.0);
-        let on_chain = |height: u64, hash: BlockHash| {
-            hash != BlockHash::ZERO && matches!(shared.hash_at(&view, Height(height)), Ok(Some(found)) if found == hash)
-        };
-        let (mut height, mut hash) = (fork.height.0, fork.hash);
-        let mut between = Vec::new();
-        while height > floor && !on_chain(height, hash) {
-            let (entry, parent) = self.salvaged_entry(hash);
-            between.push(entry);
-            (height, hash) = (height - 1, parent);
-        }
-        between.reverse();
-        let base = if height == view.tip.height.0 {
-            view.tip
-        } else {
-            let entry = shared.entry(&view, Height(height)).map_err(|error| self.failed(error))?;
-            Tip { height: Height(height), hash: entry.map_or(BlockHash::ZERO, |entry| entry.hash) }
-        };
-        let mut turn = self.derived.departing(&view, base).map_err(|error| self.failed(error))?;
-        between.extend(revived.iter().map(|hash| self.salvaged_entry(*hash).0));
-        turn.first = between;
-        self.keep_salvaged(&mut turn);
-        Ok(turn)
-    }
-
-    /// Keeps good blocks that the chain was not seen to lead to as side blocks, where their parents are known: the chain
-    /// may come to them when a block above is restored.
-    fn keep_salvaged(&self, turn: &mut Turn) {
-        let mut known: HashSet<BlockHash> = turn.sides.iter().map(|(hash, _)| *hash).collect();
-        known.insert(turn.base.hash);
-        let entering: HashSet<BlockHash> = turn.first.iter().map(|entry| entry.hash).collect();
-        let mut salvaged: Vec<&Arrival> = self.salvaged.values().collect();
-        salvaged.sort_unstable_by_key(|arrival| (arrival.outline.height, arrival.outline.hash));
-        for arrival in salvaged {
-            let Outline { hash, parent, .. } = arrival.outline;
-            let follows = known.contains(&parent) || self.shared().side(&parent).is_some();
-            if follows && !entering.contains(&hash) && known.insert(hash) {
-                turn.sides.push((hash, derived::side(arrival)));
-            }
-        }
-    }
-
-    /// Up to which height the chain is certain, seen from a block that is.
-    fn floor(&self, fork: Tip, staged: u64) -> u64 {
-        let known = self.doubt.floor.min(fork.height.0);
-        if self.doubt.bytes == 0 {
-            return known;
-        }
-        // A lost record may have adopted a branch, of which the end may be lost, too, or all.
-        let gaps = self.found.windows(2).any(|pair| pair[0].id + 1 != pair[1].id);
-        let bytes = self.doubt.bytes + staged + if gaps { UNSEEN } else { 0 };
-        let branches = self.salvaged.values().filter(|arrival| !self.adopted.contains(&arrival.place.segment));
-        let lowest = branches.map(|arrival| arrival.outline.height.0.saturating_sub(1)).min().unwrap_or(known);
-        known.min(lowest).min(fork.height.0.saturating_sub(bytes / LEAST + 1))
-    }
-
-    /// Takes the blocks of staged branches that nothing has adopted so far among those that the chain may lead to.
-    fn salvage_staged(&mut self) -> Result<(), Stop> {
-        let ids = self.staged.iter().map(|found| found.id);
-        let unadopted: Vec<u32> = ids.filter(|id| !self.adopted.contains(id)).collect();
-        for id in unadopted {
-            let segment = self.shared().segments.get(id).map_err(|error| self.failed(error))?;
-            let arrivals = arrivals(id, &segment).map_err(|error| self.failed(error))?;
-            self.salvage(arrivals);
-        }
-        Ok(())
-    }
-
-    /// What is left of a block, and its parent as far as that is known.
-    fn salvaged_entry(&self, hash: BlockHash) -> (Entry, BlockHash) {
-        if let Some(arrival) = self.salvaged.get(&hash) {
-            return (arrival.entry(), arrival.outline.parent);
-        }
-        match self.shared().side(&hash) {
-            Some(side) => (Entry { hash, place: side.place() }, side.parent),
-            None => (Entry::lost(hash), BlockHash::ZERO),
-        }
-    }
-
-    /// The files of an adopted branch, and which heights are in each.
-    fn runs(&mut self, adopt: &Adopt) -> Result<Vec<Run>, Stop> {
-        let mut from = adopt.fork.height;
-        let mut runs = Vec::new();
-        for (segment, blocks) in &adopt.runs {
-            self.adopted.insert(*segment);
-            let first = from.next();
-            from = Height(from.0.saturating_add(*blocks));
-            runs.push(Run { segment: *segment, first, blocks: *blocks, tip: adopt.tip });
-        }
-        if from != adopt.tip.height {
-            return Err(Stop::Misfit(format!("an adopted branch has not the blocks that lead to {}", adopt.tip)));
-        }
-        Ok(runs)
     }
 
     // ---- After.
@@ -606,82 +478,4 @@ fn step(walk: &mut Walk<'_>, id: u32) -> Result<Step, StorageError> {
             }
         }
     })
-}
-
-/// A file of an adopted branch.
-struct Run {
-    segment: u32,
-    first: Height,
-    blocks: u64,
-    /// The branch's tip.
-    tip: Tip,
-}
-
-/// The entries of a file of an adopted branch; of what is broken in it, the hash at best.
-fn run_entries(shared: &Shared, run: &Run) -> Result<Vec<Entry>, StorageError> {
-    let segment = shared.segments.get(run.segment);
-    let most = match &segment {
-        Ok(segment) => segment.file.len().unwrap_or_default() / LEAST,
-        Err(_) => MAX_UNSEEN_RUN,
-    };
-    if run.blocks > most {
-        return Err(damaged(format!("{} has not the blocks that were adopted with it", file_name(run.segment))));
-    }
-    // The cast is safe: the number was just bounded by a file's length.
-    let mut entries = vec![Entry::lost(BlockHash::ZERO); run.blocks as usize];
-    match &segment {
-        Ok(segment) => fill(run, segment, &mut entries)?,
-        Err(error) => note(shared, run, 0, &error.to_string()),
-    }
-    let missing = entries.iter().filter(|entry| entry.place.is_none()).count();
-    if missing > 0 {
-        note(shared, run, 0, &format!("{missing} of its blocks are not what was written"));
-    }
-    let ends = Height(run.first.0 + run.blocks) == run.tip.height.next();
-    match entries.last_mut() {
-        Some(last) if ends && last.place.is_none() => last.hash = run.tip.hash,
-        _ => {}
-    }
-    Ok(entries)
-}
-
-fn fill(run: &Run, segment: &Segment, entries: &mut [Entry]) -> Result<(), StorageError> {
-    each_arrival(run.segment, segment, &mut |arrival| {
-        let at = arrival.outline.height.0.checked_sub(run.first.0).and_then(|at| usize::try_from(at).ok());
-        let Some(at) = at.filter(|at| *at < entries.len()) else { return };
-        entries[at] = arrival.entry();
-        if let Some(before) = at.checked_sub(1).and_then(|before| entries.get_mut(before))
-            && before.place.is_none()
-        {
-            before.hash = arrival.outline.parent;
-        }
-    })
-}
-
-fn arrivals(id: u32, segment: &Segment) -> Result<Vec<Arrival>, StorageError> {
-    let mut arrivals = Vec::new();
-    each_arrival(id, segment, &mut |arrival| arrivals.push(arrival))?;
-    Ok(arrivals)
-}
-
-/// All good blocks of a segment, in order.
-fn each_arrival(id: u32, segment: &Segment, take: &mut dyn FnMut(Arrival)) -> Result<(), StorageError> {
-    let mut walk = Walk::new(segment, HEADER)?;
-    loop {
-        match walk.next_group()? {
-            Next::End => return Ok(()),
-            Next::Broken => {
-                if !walk.skip_to_group(0)? {
-                    return Ok(());
-                }
-            }
-            Next::Group(group) => {
-                group.records.iter().filter_map(|record| effects::arrival(id, record)).for_each(&mut *take);
-            }
-        }
-    }
-}
-
-fn note(shared: &Shared, run: &Run, bytes: u64, what: &str) {
-    shared.note(Damage { file: file_name(run.segment), offset: HEADER, bytes, what: what.to_owned() });
 }
