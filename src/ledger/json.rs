@@ -310,7 +310,7 @@ mod tests {
         let long = text.replace("\"index\":0", &format!("\"index\":\"{}\"", "é".repeat(1_000_000)));
         let Err(RuleError::NotABlock { reason }) = parse_block(&long) else { panic!("a text is no index") };
         assert!(reason.starts_with("invalid type: string \"éé"), "{reason}");
-        assert!(reason.ends_with("é… at line 1 column 2000038"), "{reason}");
+        assert!(reason.ends_with("é… at line 1 column 2000039"), "{reason}");
         assert!(reason.chars().count() < 250, "{reason}");
         let Err(RuleError::NotABlock { reason }) = parse_block("[]") else { panic!("an array is no block") };
         assert_eq!(reason, "invalid type: sequence, expected an object at line 1 column 0");
