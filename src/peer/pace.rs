@@ -11,6 +11,9 @@
 use thiserror::Error;
 
 use super::bucket::{Bucket, Rate};
+use super::incoming::Incoming;
+use super::native::Frame;
+use crate::ledger::Tip;
 use crate::ledger::outbox::Millis;
 
 /// Frames of a stranger: twice what a disk can commit in groups, and three times what the tutorial's program can mine.
@@ -109,6 +112,25 @@ pub enum Heard {
     Fruitless,
 }
 
+impl Heard {
+    /// What a message counts as, from a peer whose tip is known to be `told`; `None` if it counts as nothing before it is
+    /// known what came of it.
+    #[must_use]
+    pub fn of(incoming: &Incoming, told: Option<Tip>) -> Option<Self> {
+        match incoming {
+            Incoming::QueryAll => Some(Self::Earned),
+            Incoming::Hello(_) | Incoming::Proof(_) | Incoming::QueryLast | Incoming::Unknown(_) => Some(Self::Talk),
+            Incoming::Frame(frame) => match frame {
+                Frame::Tip(tip) => (told == Some(*tip)).then_some(Self::Earned),
+                Frame::Locate(_) | Frame::Fetch { .. } => Some(Self::Query),
+                Frame::Addresses(_) => Some(Self::Talk),
+                Frame::Push(_) | Frame::Batch(_) | Frame::Located { .. } | Frame::More { .. } | Frame::Gone => None,
+            },
+            Incoming::Blocks(_) => None,
+        }
+    }
+}
+
 /// What is thought of the things that are said on one link.
 #[derive(Debug)]
 pub struct Patience {
@@ -155,6 +177,9 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Height, genesis};
+    use crate::peer::message::Proof;
+    use crate::peer::native::Blocks;
 
     #[test]
     fn a_stranger_is_slowed_down_and_a_named_peer_is_not() {
@@ -222,6 +247,34 @@ mod tests {
         patience.earn(usize::MAX);
         let flooded = (0..1_000_000).position(|_| patience.hear(Heard::Earned, 0).is_err());
         assert_eq!(flooded, Some(65_536 + 300), "what was earned is bounded");
+    }
+
+    #[test]
+    fn each_message_counts_as_what_it_costs_and_brings() {
+        let tip = genesis::tip();
+        let other = Tip { height: Height(7), ..tip };
+        let none = || Blocks { after: tip, blocks: Vec::new() };
+        let frame = Incoming::Frame;
+        for (what, incoming, wanted) in [
+            ("QUERY_LAST", Incoming::QueryLast, Some(Heard::Talk)),
+            ("QUERY_ALL", Incoming::QueryAll, Some(Heard::Earned)),
+            ("a proof", Incoming::Proof(Proof([0; 32])), Some(Heard::Talk)),
+            ("an unknown type", Incoming::Unknown(77), Some(Heard::Talk)),
+            ("blocks", Incoming::Blocks(Vec::new()), None),
+            ("the tip that it told before", frame(Frame::Tip(tip)), Some(Heard::Earned)),
+            ("a new tip", frame(Frame::Tip(other)), None),
+            ("Push", frame(Frame::Push(none())), None),
+            ("Locate", frame(Frame::Locate(vec![tip])), Some(Heard::Query)),
+            ("Located", frame(Frame::Located { common: None, tip }), None),
+            ("Fetch", frame(Frame::Fetch { from: Height(1), upto: tip, batches: 1 }), Some(Heard::Query)),
+            ("More", frame(Frame::More { batches: 1 }), None),
+            ("Batch", frame(Frame::Batch(none())), None),
+            ("Gone", frame(Frame::Gone), None),
+            ("addresses", frame(Frame::Addresses(Vec::new())), Some(Heard::Talk)),
+        ] {
+            assert_eq!(Heard::of(&incoming, Some(tip)), wanted, "{what}");
+        }
+        assert_eq!(Heard::of(&frame(Frame::Tip(tip)), None), None, "the first tip of a link is news");
     }
 
     #[test]

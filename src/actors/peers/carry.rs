@@ -39,7 +39,7 @@ impl PeerManager {
             return 0;
         }
         match read {
-            Ok(incoming) => match self.hear(id, self.kind_of(id, &incoming), now) {
+            Ok(incoming) => match self.hear(id, Heard::of(&incoming, self.sync.peer_tip(id)), now) {
                 Ok(wait) => {
                     self.take(id, incoming, ctx);
                     wait
@@ -53,21 +53,6 @@ impl PeerManager {
                 self.misread(id, error);
                 0
             }
-        }
-    }
-
-    /// What a message counts as; `None` if it counts as nothing before it is known what came of it.
-    fn kind_of(&self, id: LinkId, incoming: &Incoming) -> Option<Heard> {
-        match incoming {
-            Incoming::QueryAll => Some(Heard::Earned),
-            Incoming::Hello(_) | Incoming::Proof(_) | Incoming::QueryLast | Incoming::Unknown(_) => Some(Heard::Talk),
-            Incoming::Frame(frame) => match frame {
-                Frame::Tip(tip) => (self.sync.peer_tip(id) == Some(*tip)).then_some(Heard::Earned),
-                Frame::Locate(_) | Frame::Fetch { .. } => Some(Heard::Query),
-                Frame::Addresses(_) => Some(Heard::Talk),
-                Frame::Push(_) | Frame::Batch(_) | Frame::Located { .. } | Frame::More { .. } | Frame::Gone => None,
-            },
-            Incoming::Blocks(_) => None,
         }
     }
 
