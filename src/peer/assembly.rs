@@ -68,6 +68,8 @@ pub struct Guard {
     come: u64,
     /// Whole messages in one frame that were announced.
     messages: u64,
+    /// Frames that have come to their end since [`Guard::take_frames`].
+    frames: usize,
 }
 
 /// Whether a frame's first byte says that it holds a whole message.
@@ -88,6 +90,7 @@ impl Guard {
                 let skip = self.payload.min(bytes.len() as u64);
                 self.payload -= skip;
                 self.come += skip;
+                self.frames += usize::from(self.payload == 0);
                 bytes = &bytes[skip as usize..];
                 continue;
             }
@@ -100,6 +103,7 @@ impl Guard {
                     self.header.clear();
                     self.payload = payload;
                     self.come = 0;
+                    self.frames += usize::from(payload == 0);
                     bytes = &bytes[length - before..];
                 }
                 // Fewer than 14 bytes and no header yet: all of `bytes` was taken.
@@ -107,6 +111,11 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Frames that have come to their end since this was asked last.
+    pub fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
     }
 
     /// Whether a frame has begun and is not complete.
@@ -305,7 +314,7 @@ mod tests {
             let mut guard = Guard::default();
             assert!(stream.chunks(chunk).all(|bytes| guard.check(bytes, same(70_001)).is_ok()));
             assert!(!guard.inside());
-            assert_eq!(guard.held(), 0);
+            assert_eq!((guard.held(), guard.take_frames(), guard.take_frames()), (0, 7, 0));
         }
     }
 

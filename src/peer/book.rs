@@ -138,6 +138,13 @@ impl Book {
         self.entries.remove(address).is_some()
     }
 
+    /// The operator of the node at this address has ended the link: forgotten, unless our own operator named it.
+    pub fn dismissed(&mut self, address: &PeerAddress) {
+        if self.entries.get(address).is_some_and(|entry| entry.source == Source::Learned) {
+            self.entries.remove(address);
+        }
+    }
+
     fn learned(&self) -> usize {
         self.entries.values().filter(|entry| entry.source == Source::Learned).count()
     }
@@ -293,6 +300,15 @@ mod tests {
         book.oneself(&address(1));
         book.lost(&address(1), 60_000, &mut rng);
         assert_eq!(book.due(u64::MAX, 0, nobody), []);
+    }
+
+    #[test]
+    fn who_was_sent_away_does_not_come_back_unless_told_to() {
+        let mut book = Book::default();
+        book.add(address(1), Source::Learned, 0);
+        book.add(address(2), Source::Configured, 0);
+        (1..=3).for_each(|port| book.dismissed(&address(port)));
+        assert_eq!(book.due(0, 0, nobody), [address(2)]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum Offence {
     Framing,
     /// It does not read what it is sent.
     NotReading,
+    /// It opened a link and said nothing on it.
+    Silent,
     /// It sends more than a node can have to say.
     Flood,
     /// It wants into a closed cluster without its key.
@@ -57,7 +59,7 @@ impl Offence {
             Self::Fault(Fault::Rule(_)) => 50,
             Self::Fault(Fault::Protocol(_)) => 40,
             // Machines fall asleep and cables are pulled.
-            Self::Fault(Fault::Stalled) | Self::NotReading => 10,
+            Self::Fault(Fault::Stalled) | Self::NotReading | Self::Silent => 10,
             // A node that was given the wrong file dials on until somebody notices; a guess takes longer than the world.
             Self::NoKey => 5,
             Self::Framing => 40,

@@ -60,6 +60,13 @@ pub const SESSION_QUEUE: usize = 256;
 /// a tutorial peer, is let through when nothing else waits.
 pub const SESSION_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes that may wait for all strangers together to read them: what sixteen of them may have. Beyond it only little waits
+/// for each. Whole chains have a bound of their own, [`MAX_CHAINS_SENT`].
+pub const MAX_QUEUED: usize = 16 * SESSION_QUEUE_BYTES;
+
+/// Bytes that may wait for one peer in any case: announcements and small blocks.
+pub const LITTLE_QUEUED: usize = 64 * 1024;
+
 /// Links that others may open to us, unless set.
 pub const MAX_INBOUND: usize = 64;
 
@@ -84,6 +91,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A link whose other end has not even acknowledged what we sent for this long is closed: its machine is gone. A tutorial
 /// peer that does nothing but verify a long chain acknowledges all the same, as far as its buffers hold.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// A link on which no whole message came for this long after it opened is closed, also when pings are answered: both
+/// programs say something at once, and a tutorial peer may be busy with a long chain first.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A message that has begun must be whole after this long.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -13,6 +13,10 @@ use super::slots::Asked;
 use super::sync::LinkId;
 use crate::ledger::outbox::Millis;
 
+/// The WebSocket close code with which a node says that its operator has ended the link: the peer does not come back by
+/// itself, unless its own operator named this node. From the range that RFC 6455 leaves to programs.
+pub const DISMISSED: u16 = 4000;
+
 /// Who dialled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Direction {

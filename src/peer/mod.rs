@@ -8,7 +8,8 @@
 //! (binary frames between dolmen nodes), [`assembly`] and [`incoming`] (from frames to judged messages), [`sync`] (state x
 //! event -> actions), [`address`], [`book`] and [`reach`] (whom to dial, and when), [`links`] and [`slots`] (who is linked,
 //! and how many may be), [`conduct`] (who misbehaves), [`refused`] (whose blocks were refused, and why), [`bucket`],
-//! [`pace`], [`answers`], [`chain_text`] and [`budget`] (how much of our time, wire and memory a peer gets), [`limits`].
+//! [`pace`], [`turns`], [`answers`], [`chain_text`] and [`budget`] (how much of our time, wire and memory a peer gets),
+//! [`limits`].
 
 pub mod limits;
 
@@ -34,3 +35,4 @@ pub mod answers;
 pub mod bucket;
 pub mod budget;
 pub mod pace;
+pub mod turns;

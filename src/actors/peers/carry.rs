@@ -180,11 +180,32 @@ impl PeerManager {
     }
 
     fn import(&mut self, id: LinkId, message: ImportBlocks, ctx: &mut Context<Self>) {
+        match message.origin {
+            Origin::Trusted => self.import_now(id, message, ctx),
+            Origin::Stranger => {
+                self.imports.wait(id, message);
+                self.import_next(ctx);
+            }
+        }
+    }
+
+    fn import_next(&mut self, ctx: &mut Context<Self>) {
+        if let Some((id, message)) = self.imports.begin() {
+            self.import_now(id, message, ctx);
+        }
+    }
+
+    fn import_now(&mut self, id: LinkId, message: ImportBlocks, ctx: &mut Context<Self>) {
+        let origin = message.origin;
         let Some(tip) = message.blocks.last().map(|block| block.tip()) else { return };
         let remote = self.links.get(id).map(|link| link.remote);
         let blocks = message.blocks.len() as u64;
         ctx.spawn(wrap_future::<_, Self>(self.parts.chain.send(message)).map(move |answer, manager, ctx| {
             let Ok(result) = answer else { return };
+            if origin == Origin::Stranger {
+                manager.imports.done();
+                manager.import_next(ctx);
+            }
             let now = manager.now();
             let heard = match &result {
                 Ok(Imported::Changed(update)) => {
@@ -338,13 +359,13 @@ impl PeerManager {
         sent
     }
 
-    /// Puts whole chains together for tutorial peers, as many at once as may be under way.
+    /// Puts whole chains together for tutorial peers, one after the other, and sends as many at once as may be under way.
     pub(super) fn make_chains(&mut self, ctx: &mut Context<Self>) {
         let now = self.now();
         if self.chains.is_idle() {
             self.chain_text = None;
         }
-        loop {
+        while !self.making {
             let snapshot = self.parts.reader.snapshot();
             let tip = snapshot.tip();
             let Some(id) = self.chains.next(tip, now) else { return };
@@ -353,8 +374,10 @@ impl PeerManager {
                 self.send_chain(id, text);
                 continue;
             }
-            let making = actix_web::web::block(move || chain_text(&snapshot));
+            self.making = true;
+            let making = self.parts.shared.clone().work(Origin::Stranger, move || chain_text(&snapshot));
             ctx.spawn(wrap_future::<_, Self>(making).map(move |made, manager, ctx| {
+                manager.making = false;
                 match made.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
                     Ok(text) => {
                         manager.chain_text = Some((tip, text.clone()));
@@ -383,7 +406,8 @@ impl PeerManager {
 
     fn serve(&mut self, id: LinkId, from: Height, upto: Tip, ctx: &mut Context<Self>) {
         let snapshot = self.parts.reader.snapshot();
-        let reading = actix_web::web::block(move || batch(&snapshot, from, upto));
+        let origin = if self.patience.contains_key(&id) { Origin::Stranger } else { Origin::Trusted };
+        let reading = self.parts.shared.clone().work(origin, move || batch(&snapshot, from, upto));
         ctx.spawn(wrap_future::<_, Self>(reading).map(move |read, manager, ctx| {
             let next = match read.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
                 Ok(Some((bytes, next))) => manager.deliver(id, Out::Binary(bytes)).then_some(next),

@@ -16,7 +16,7 @@ use crate::ledger::outbox::Millis;
 use crate::peer::address::PeerAddress;
 use crate::peer::conduct::{Offence, Verdict};
 use crate::peer::limits::{
-    IDLE_TIMEOUT, LAG_TIMEOUT, MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER,
+    IDLE_TIMEOUT, LAG_TIMEOUT, MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, MESSAGE_TIMEOUT, PING_AFTER, SILENCE_TIMEOUT,
 };
 use crate::peer::links::{Direction, Introduction, Link};
 use crate::peer::message::{self, Hello, NodeId, Nonce, PROTOCOL};
@@ -98,20 +98,27 @@ impl PeerManager {
 
     pub(super) fn unregister(&mut self, id: LinkId, ctx: &mut Context<Self>) {
         let now = self.now();
+        let spare = self.listening_address(id);
         let Some(link) = self.links.remove(id) else { return };
         if let Direction::Outbound(address) = &link.direction {
             self.book.lost(address, now, &mut self.rng);
         }
+        if link.handle.line().dismissed() {
+            let address = match &link.direction {
+                Direction::Outbound(address) => Some(address),
+                Direction::Inbound => spare.as_ref(),
+            };
+            address.into_iter().for_each(|address| self.book.dismissed(address));
+        }
         self.lagging.remove(&id);
         self.chains.closed(id);
+        self.imports.closed(id);
         self.patience.remove(&id);
         self.dropped.remove(&id);
         self.gates.remove(&id);
-        if link.handle.line().offended() {
-            self.note_offence(link.remote.ip(), &Offence::Framing);
-        }
-        if link.handle.line().flooded() {
-            self.note_offence(link.remote.ip(), &Offence::Flood);
+        if let Some((offence, reason)) = link.handle.line().fault() {
+            self.say_dropped(id, link.remote, reason, offence.points());
+            self.note_offence(link.remote.ip(), offence);
         }
         if self.logs("link closed") {
             info!(link = id, remote = %link.remote, "link closed");
@@ -127,11 +134,18 @@ impl PeerManager {
         if !self.dropped.insert(id) {
             return;
         }
-        if self.logs("peer dropped") {
-            warn!(link = id, %remote, reason, points = offence.points(), "peer dropped");
-        }
+        self.say_dropped(id, remote, reason, offence.points());
         self.close(id, CloseCode::Policy, "dropped for breaking the protocol");
         self.note_offence(remote.ip(), offence);
+    }
+
+    /// Says who was dropped and why: all of it only to those who want to see everything.
+    fn say_dropped(&mut self, link: LinkId, remote: SocketAddr, reason: &str, points: u32) {
+        if self.logs("peer dropped") {
+            warn!(link, %remote, reason, points, "peer dropped");
+        } else {
+            debug!(link, %remote, reason, points, "peer dropped");
+        }
     }
 
     pub(super) fn note_offence(&mut self, address: IpAddr, offence: &Offence) {
@@ -275,35 +289,35 @@ impl PeerManager {
         Some(PeerAddress::with_scheme(self.parts.scheme, &host, hello.port))
     }
 
-    /// Pings quiet links, drops dead ones, ones in the middle of an endless message, and ones that do not read.
+    /// Pings quiet links, and drops ones that are dead, say nothing, are in the middle of an endless message, or do not read.
     pub(super) fn judge_lines(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let millis = |duration: Duration| duration.as_millis() as Millis;
         let ping_after = millis(PING_AFTER);
-        let (mut caught_up, mut offences) = (Vec::new(), Vec::new());
+        let (mut caught_up, mut faults) = (Vec::new(), Vec::new());
         let crowded = self.parts.shared.unfinished().any_evicted();
         for (id, link) in self.links.iter() {
             let line = link.handle.line();
             let quiet = now.saturating_sub(line.heard());
-            let lags = self.lagging.get(&id).map(|since| now.saturating_sub(*since));
-            let (reason, offence) = if quiet > millis(IDLE_TIMEOUT) {
-                (Some("nothing was heard"), None)
-            } else if line.begun().is_some_and(|since| now.saturating_sub(since) > millis(MESSAGE_TIMEOUT)) {
-                (Some("a message took too long"), Some(Offence::Framing))
-            } else if lags.is_some_and(|time| time > millis(LAG_TIMEOUT)) || self.chains.overdue(id, now) {
-                (Some("the peer does not read"), Some(Offence::NotReading))
-            } else if crowded && line.makes_room() {
-                (Some(MAKES_ROOM), None)
-            } else {
-                (None, None)
+            let lasts = |since: Option<Millis>, limit: Duration| {
+                since.is_some_and(|since| now.saturating_sub(since) > millis(limit))
             };
-            if let Some(reason) = reason {
-                if self.flood.admits("peer dropped", self.parts.shared.stopwatch.millis()) {
-                    warn!(link = id, remote = %link.remote, reason, "peer dropped");
-                }
+            let lags = self.lagging.get(&id).copied();
+            let fault = if quiet > millis(IDLE_TIMEOUT) {
+                Some(("nothing was heard", None))
+            } else if lasts(line.silent(), SILENCE_TIMEOUT) {
+                Some(("nothing was said", Some(Offence::Silent)))
+            } else if lasts(line.begun(), MESSAGE_TIMEOUT) {
+                Some(("a message took too long", Some(Offence::Framing)))
+            } else if lasts(lags, LAG_TIMEOUT) || self.chains.overdue(id, now) {
+                Some(("the peer does not read", Some(Offence::NotReading)))
+            } else if crowded && line.makes_room() {
+                Some((MAKES_ROOM, None))
+            } else {
+                None
+            };
+            if let Some((reason, offence)) = fault {
                 link.handle.kill();
-                if let Some(offence) = offence {
-                    offences.push((link.remote.ip(), offence));
-                }
+                faults.push((id, link.remote, reason, offence));
             } else if quiet > ping_after && quiet % ping_after < millis(TICK) {
                 let _ = link.handle.send(Out::Ping);
             }
@@ -317,8 +331,12 @@ impl PeerManager {
                 line.allow(MAX_UNASKED_MESSAGE);
             }
         }
-        for (address, offence) in offences {
-            self.note_offence(address, &offence);
+        for (id, remote, reason, offence) in faults {
+            // Once for each link, which may take a moment to end.
+            if self.dropped.insert(id) {
+                self.say_dropped(id, remote, reason, offence.as_ref().map_or(0, Offence::points));
+                offence.iter().for_each(|offence| self.note_offence(remote.ip(), offence));
+            }
         }
         let tip = self.view().tip();
         for id in caught_up {

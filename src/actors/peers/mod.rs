@@ -26,7 +26,7 @@ use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::chain::ChainActor;
+use super::chain::{ChainActor, ImportBlocks};
 use super::clock;
 use super::flood::Flood;
 use super::session::{self, DialError, Handle, Shared};
@@ -38,7 +38,7 @@ use crate::peer::answers::ChainAnswers;
 use crate::peer::book::{Book, Source};
 use crate::peer::conduct::Conduct;
 use crate::peer::limits::MAX_BATCH_BYTES;
-use crate::peer::links::{Direction, Link, Links};
+use crate::peer::links::{DISMISSED, Direction, Link, Links};
 use crate::peer::message::NodeId;
 use crate::peer::pace::Patience;
 use crate::peer::proof::ClusterKey;
@@ -46,12 +46,13 @@ use crate::peer::refused::{Refused, RefusedBlocks};
 use crate::peer::slots::Slots;
 use crate::peer::sync::progress::{Line, Lines, Progress};
 use crate::peer::sync::{LinkId, Sync, View};
+use crate::peer::turns::Turns;
 use crate::store::{Reader, Snapshot};
 use page::Page;
 
 pub use messages::{
-    AddPeers, AwaitHolders, Awaited, Ban, ChainChanged, CountHolders, DropPeer, GetRefused, GetRepair, GetSync, Latency,
-    ListBans, ListPeers, PeerRow, Received, Refusal, Register, Stop, Unban, Unregister,
+    AddPeers, AwaitHolders, Awaited, Ban, ChainChanged, CountHolders, DropPeer, GetRefused, GetRepair, GetSync,
+    Latency, ListBans, ListPeers, PeerRow, Received, Refusal, Register, Stop, Unban, Unregister,
 };
 
 /// How often time is looked at: the granularity of redialling.
@@ -110,8 +111,13 @@ pub struct PeerManager {
     waiting: Vec<Waiting>,
     /// Tutorial peers that want our whole chain.
     chains: ChainAnswers,
+    /// Whether a chain is being put together.
+    making: bool,
     /// The chain that was put together last, while it is on its way.
     chain_text: Option<(Tip, Bytes)>,
+    /// Blocks of strangers on their way to the ledger, a run at a time: each may cost a durable write, and whoever mines
+    /// waits for no more than one of them.
+    imports: Turns<ImportBlocks>,
     /// Links that are being closed for what their peer did: nothing more is heard on them.
     dropped: BTreeSet<LinkId>,
     /// What is thought of what strangers say.
@@ -185,7 +191,9 @@ impl PeerManager {
             lagging: BTreeMap::new(),
             waiting: Vec::new(),
             chains: ChainAnswers::default(),
+            making: false,
             chain_text: None,
+            imports: Turns::default(),
             dropped: BTreeSet::new(),
             patience: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -421,7 +429,7 @@ impl Handler<DropPeer> for PeerManager {
             self.book.remove(&address);
             self.keep_book();
         }
-        self.close(id, CloseCode::Normal, "the operator closed the link");
+        self.close(id, CloseCode::Other(DISMISSED), "the operator closed the link");
         true
     }
 }

@@ -4,11 +4,13 @@
 //! to end such a link must do it by the socket, which [`keep_socket`] puts aside when the connection opens.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::ready;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -23,7 +25,7 @@ use actix_web::{HttpRequest, HttpResponse, http, web};
 use actix_web_actors::ws;
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use tracing::debug;
 
 use super::shared::Admission;
@@ -31,6 +33,7 @@ use super::socket::notice_silence;
 use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
 use crate::peer::assembly::{Guard, Piece};
+use crate::peer::conduct::Offence;
 use crate::peer::limits::{MAX_CHAIN_MESSAGE, SESSION_QUEUE};
 use crate::peer::links::Direction;
 
@@ -44,7 +47,7 @@ pub struct Door {
 }
 
 /// A connection's socket, put aside so that it can be shut from outside.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Socket(Arc<TcpStream>);
 
 impl Socket {
@@ -106,35 +109,53 @@ pub async fn accept(
     };
     let socket = request.conn_data::<Socket>().map(|socket| socket.0.clone());
     let core = Core::new(door.manager.clone(), door.shared.clone(), remote);
-    let payload = guarded(payload, core.line.clone());
+    let cut = Rc::new(Cell::new(false));
+    let unread = Rc::new(Cell::new(0));
+    let payload = guarded(payload, core.line.clone(), cut.clone(), unread.clone());
     // The guard judges what a frame announces; the codec's own limit is only the highest there is.
-    ws::WsResponseBuilder::new(Inbound { core, socket }, &request, payload)
+    ws::WsResponseBuilder::new(Inbound { core, socket, cut, unread }, &request, payload)
         .codec(Codec::new().max_size(MAX_CHAIN_MESSAGE))
         .start()
 }
 
-/// The payload, ended by an error at the first frame that announces too much. A connection that was cut is its end and no
-/// error: on an error what came before and was not looked at yet would be thrown away.
-fn guarded(payload: web::Payload, line: Arc<Line>) -> impl Stream<Item = Result<Bytes, PayloadError>> {
+/// The payload, ended by an error at the first frame that announces too much; `cut` says that it was. A connection that was
+/// cut by its other end is its end and no error: on an error what came before and was not looked at yet would be thrown away.
+///
+/// Nothing is handed on while whole frames are `unread`: the codec's stream takes all that it can get before each frame, and
+/// would collect the frames of a peer that sends faster than it is heard.
+fn guarded(
+    payload: web::Payload,
+    line: Arc<Line>,
+    cut: Rc<Cell<bool>>,
+    unread: Rc<Cell<usize>>,
+) -> impl Stream<Item = Result<Bytes, PayloadError>> {
     let mut guard = Guard::default();
-    let whole = payload.take_while(|chunk| ready(!matches!(chunk, Err(PayloadError::Incomplete(_)))));
-    whole.map(move |chunk| {
+    let frames = unread.clone();
+    let mut check = move |chunk: Result<Bytes, PayloadError>| {
         let chunk = chunk?;
-        guard.check(&chunk, line.limits()).inspect_err(|_| line.note_offence())?;
+        guard.check(&chunk, line.limits()).inspect_err(|error| line.blame(Offence::Framing, error))?;
         if guard.inside() {
             line.note_heard(true);
         }
         if !line.hold_partial(guard.held()) {
             return Err(io::Error::other(MAKES_ROOM).into());
         }
+        frames.set(guard.take_frames());
         Ok(chunk)
-    })
+    };
+    let whole = payload.take_while(|chunk| ready(!matches!(chunk, Err(PayloadError::Incomplete(_)))));
+    let mut chunks = whole.map(move |chunk| check(chunk).inspect_err(|_| cut.set(true)));
+    stream::poll_fn(move |task| if unread.get() > 0 { Poll::Pending } else { chunks.poll_next_unpin(task) })
 }
 
 /// An inbound session.
 struct Inbound {
     core: Core,
     socket: Option<Arc<TcpStream>>,
+    /// Whether the payload has ended by an error, which says all there is to say. Any other is the codec's: the peer's fault.
+    cut: Rc<Cell<bool>>,
+    /// Whole frames that the codec has and that were not heard yet.
+    unread: Rc<Cell<usize>>,
 }
 
 impl Session for Inbound {
@@ -166,6 +187,7 @@ impl Actor for Inbound {
 
 impl StreamHandler<Result<ws::Message, ProtocolError>> for Inbound {
     fn handle(&mut self, frame: Result<ws::Message, ProtocolError>, ctx: &mut Self::Context) {
+        self.unread.set(self.unread.get().saturating_sub(1));
         match frame {
             Ok(ws::Message::Text(text)) => take(self, Piece::Text(text.into_bytes()), ctx),
             Ok(ws::Message::Binary(bytes)) => take(self, Piece::Binary(bytes), ctx),
@@ -179,10 +201,15 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Inbound {
                     end(self, &flooded.to_string(), ctx);
                 }
             }
-            Ok(ws::Message::Close(_)) => end(self, "closed by the peer", ctx),
+            Ok(ws::Message::Close(reason)) => {
+                self.core.line.note_goodbye(reason.as_ref());
+                end(self, "closed by the peer", ctx);
+            }
             Ok(ws::Message::Nop) => {}
             Err(error) => {
-                self.core.line.note_error(&error);
+                if !self.cut.get() {
+                    self.core.line.blame(Offence::Framing, &error);
+                }
                 end(self, &error.to_string(), ctx);
             }
         }

@@ -9,24 +9,28 @@ mod shared;
 mod socket;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, wrap_future};
 use actix::prelude::*;
-use actix_http::ws::{CloseReason, Item, ProtocolError};
+use actix_http::ws::{CloseCode, CloseReason, Item};
 use bytes::Bytes;
 use tracing::debug;
 
 use super::clock;
 use super::peers::{PeerManager, Received, Register, Unregister};
+use crate::ledger::chain::Origin;
 use crate::ledger::outbox::Millis;
 use crate::peer::assembly::{Assembler, AssemblyError, Limits, Message, Piece};
 use crate::peer::budget::Holder;
+use crate::peer::conduct::Offence;
 use crate::peer::incoming::{self, Incoming, ReadError};
-use crate::peer::limits::{MAX_FIRST_MESSAGE, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES};
-use crate::peer::links::Direction;
+use crate::peer::limits::{
+    LITTLE_QUEUED, MAX_FIRST_MESSAGE, MAX_QUEUED, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES,
+};
+use crate::peer::links::{DISMISSED, Direction};
 use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
 
@@ -91,10 +95,14 @@ pub struct Line {
     begun: AtomicU64,
     /// Bytes that the peer's next message may have, once its first is known.
     limit: AtomicUsize,
-    /// Whether the peer's frames broke the protocol.
-    offended: AtomicBool,
-    /// Whether the peer's frames were too many.
-    flooded: AtomicBool,
+    /// When the link opened, in the stopwatch's milliseconds.
+    opened: u64,
+    /// Whether a whole message has come.
+    spoke: AtomicBool,
+    /// What was wrong with the peer's frames, and in words.
+    fault: OnceLock<(Offence, String)>,
+    /// Whether the peer's operator has ended the link.
+    dismissed: AtomicBool,
     /// Whether the operator has named the peer.
     trusted: AtomicBool,
     /// Bytes that are held of a frame that is not complete.
@@ -107,25 +115,31 @@ pub struct Line {
     messages: AtomicUsize,
     /// Bytes that wait to be sent.
     bytes: AtomicUsize,
+    /// What of these counts for all peers together.
+    queued: AtomicUsize,
 }
 
 impl Line {
     fn new(shared: Arc<Shared>) -> Arc<Self> {
         let holder = shared.unfinished().enter();
+        let opened = shared.stopwatch.millis();
         Arc::new(Self {
             holder,
-            heard: AtomicU64::new(shared.stopwatch.millis()),
+            opened,
+            heard: AtomicU64::new(opened),
             shared,
             begun: AtomicU64::new(0),
             limit: AtomicUsize::new(MAX_UNASKED_MESSAGE),
-            offended: AtomicBool::new(false),
-            flooded: AtomicBool::new(false),
+            spoke: AtomicBool::new(false),
+            fault: OnceLock::new(),
+            dismissed: AtomicBool::new(false),
             trusted: AtomicBool::new(false),
             partial: AtomicUsize::new(0),
             joined: AtomicUsize::new(0),
             counted: AtomicBool::new(false),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
         })
     }
 
@@ -157,10 +171,21 @@ impl Line {
         self.trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the peer's frames were too many.
+    /// Since when the link is open without a whole message, in the stopwatch's milliseconds.
     #[must_use]
-    pub fn flooded(&self) -> bool {
-        self.flooded.load(Ordering::Relaxed)
+    pub fn silent(&self) -> Option<u64> {
+        (!self.spoke.load(Ordering::Relaxed)).then_some(self.opened)
+    }
+
+    /// How far the peer is trusted.
+    fn origin(&self) -> Origin {
+        if self.trusted.load(Ordering::Relaxed) { Origin::Trusted } else { Origin::Stranger }
+    }
+
+    /// Whether the peer's operator has ended the link.
+    #[must_use]
+    pub fn dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
     }
 
     /// Whether the link has to end so that others have room for their messages.
@@ -184,7 +209,7 @@ impl Line {
     /// Counts what is held with what other strangers hold. Little is not counted, nor a chain that we asked for.
     fn count(&self) -> bool {
         let held = self.partial.load(Ordering::Relaxed) + self.joined.load(Ordering::Relaxed);
-        let free = self.trusted.load(Ordering::Relaxed) || self.allowed() > MAX_UNASKED_MESSAGE;
+        let free = self.origin() == Origin::Trusted || self.allowed() > MAX_UNASKED_MESSAGE;
         let counts = !free && held > MAX_FIRST_MESSAGE;
         let counted = self.counted.swap(counts, Ordering::Relaxed);
         if !counts && !counted {
@@ -193,20 +218,21 @@ impl Line {
         self.shared.unfinished().hold(self.holder, if counts { held } else { 0 })
     }
 
-    /// Whether the peer's frames broke the protocol: too long, out of order, or no frames.
+    /// What was wrong with the peer's frames: too long, out of order, none at all, or too many; and in words.
     #[must_use]
-    pub fn offended(&self) -> bool {
-        self.offended.load(Ordering::Relaxed)
+    pub fn fault(&self) -> Option<&(Offence, String)> {
+        self.fault.get()
     }
 
-    fn note_offence(&self) {
-        self.offended.store(true, Ordering::Relaxed);
+    /// Takes note of what was wrong first.
+    fn blame(&self, offence: Offence, reason: &impl ToString) {
+        self.fault.get_or_init(|| (offence, reason.to_string()));
     }
 
-    /// Takes note of what the codec says of the peer's bytes; a broken connection is nobody's fault.
-    fn note_error(&self, error: &ProtocolError) {
-        if !matches!(error, ProtocolError::Io(_)) {
-            self.note_offence();
+    /// Takes note of why the peer says that it ends the link.
+    fn note_goodbye(&self, reason: Option<&CloseReason>) {
+        if reason.is_some_and(|reason| reason.code == CloseCode::Other(DISMISSED)) {
+            self.dismissed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -230,11 +256,15 @@ impl Line {
         }
     }
 
-    /// Makes room for a message in the queue; `false` when the peer has too much to read already. One message that is
-    /// larger than the whole queue is let through when nothing waits.
+    /// Makes room for a message in the queue; `false` when the peer, or all strangers together, have too much to read
+    /// already. One message that is larger than the whole queue is let through when nothing waits.
     fn queue(&self, length: usize) -> bool {
         let (messages, bytes) = (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         if messages >= SESSION_QUEUE || (bytes > 0 && bytes + length > SESSION_QUEUE_BYTES) {
+            return false;
+        }
+        let little = bytes + length <= LITTLE_QUEUED || self.origin() == Origin::Trusted;
+        if !little && self.shared.queued.load(Ordering::Relaxed) + counted(length) > MAX_QUEUED {
             return false;
         }
         self.queue_anyway(length);
@@ -244,6 +274,8 @@ impl Line {
     fn queue_anyway(&self, length: usize) {
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.shared.queued.fetch_add(counted(length), Ordering::Relaxed);
+        self.queued.fetch_add(counted(length), Ordering::Relaxed);
     }
 
     fn unqueue(&self, length: usize) {
@@ -254,6 +286,8 @@ impl Line {
     /// A message leaves the queue and is being sent.
     fn begin(&self, length: usize) {
         self.bytes.fetch_sub(length, Ordering::Relaxed);
+        self.shared.queued.fetch_sub(counted(length), Ordering::Relaxed);
+        self.queued.fetch_sub(counted(length), Ordering::Relaxed);
     }
 
     /// A message was sent.
@@ -262,9 +296,15 @@ impl Line {
     }
 }
 
+/// What of a message counts for all peers together: a whole chain is one text for all of them.
+fn counted(length: usize) -> usize {
+    if length > SESSION_QUEUE_BYTES { 0 } else { length }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         self.shared.unfinished().leave(self.holder);
+        self.shared.queued.fetch_sub(*self.queued.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -360,7 +400,7 @@ impl Core {
 
     /// For how many milliseconds to read nothing more after a frame of so many bytes.
     fn pause(&mut self, bytes: usize) -> Millis {
-        if self.line.trusted.load(Ordering::Relaxed) {
+        if self.line.origin() == Origin::Trusted {
             self.pace.trust();
         }
         self.pace.frame(bytes, self.now())
@@ -381,6 +421,7 @@ impl Core {
             Ok(None) => Step::Nothing,
             Ok(Some(message)) => {
                 self.known = true;
+                self.line.spoke.store(true, Ordering::Relaxed);
                 let received = &self.line.shared.metrics.received;
                 let length = match &message {
                     Message::Text(text) => {
@@ -395,7 +436,7 @@ impl Core {
                 if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
             }
             Err(error) => {
-                self.line.note_offence();
+                self.line.blame(Offence::Framing, &error);
                 Step::End(error.to_string())
             }
         }
@@ -405,7 +446,7 @@ impl Core {
     fn hear(&mut self) -> Result<(), Flooded> {
         self.line.note_heard(self.assembler.inside());
         let now = self.now();
-        self.pace.control(now).inspect_err(|_| self.line.flooded.store(true, Ordering::Relaxed))
+        self.pace.control(now).inspect_err(|flooded| self.line.blame(Offence::Flood, flooded))
     }
 
     fn pong(&mut self, payload: &[u8]) -> Result<(), Flooded> {
@@ -463,7 +504,8 @@ fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
         Step::Nothing => {}
         Step::Here(message) => tell(session, read(message), ctx),
         Step::Elsewhere(message) => {
-            let reading = actix_web::web::block(move || read(message));
+            let line = &session.core().line;
+            let reading = line.shared.clone().work(line.origin(), move || read(message));
             // Frames that follow wait: messages keep their order.
             ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| match result {
                 Ok(read) => tell(session, read, ctx),

@@ -28,6 +28,7 @@ use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continu
 use crate::actors::peers::PeerManager;
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::assembly::{Piece, allow, announced};
+use crate::peer::conduct::Offence;
 use crate::peer::limits::{HANDSHAKE_TIMEOUT, MAX_CHAIN_MESSAGE};
 use crate::peer::links::Direction;
 use crate::peer::reach;
@@ -181,7 +182,7 @@ impl Decoder for Guarded {
             let limits = self.line.limits();
             let limit = if self.known { limits.later } else { limits.first };
             if let Err(error) = allow(payload, limit) {
-                self.line.note_offence();
+                self.line.blame(Offence::Framing, &error);
                 return Err(ProtocolError::Io(io::Error::other(error)));
             }
         }
@@ -256,9 +257,15 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Outbound {
                     end(self, &flooded.to_string(), ctx);
                 }
             }
-            Ok(Frame::Close(_)) => end(self, "closed by the peer", ctx),
+            Ok(Frame::Close(reason)) => {
+                self.core.line.note_goodbye(reason.as_ref());
+                end(self, "closed by the peer", ctx);
+            }
             Err(error) => {
-                self.core.line.note_error(&error);
+                // What the socket says is nobody's fault, but for bytes that can be no frame.
+                if !matches!(&error, ProtocolError::Io(error) if error.kind() != io::ErrorKind::InvalidData) {
+                    self.core.line.blame(Offence::Framing, &error);
+                }
                 end(self, &error.to_string(), ctx);
             }
         }
