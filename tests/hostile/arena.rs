@@ -1,6 +1,6 @@
 //! One node, one honest peer that it is linked with, and strangers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -18,11 +18,13 @@ const MAX_ANSWER: Duration = Duration::from_secs(5);
 
 /// What must become of the attacker.
 pub enum Fate {
-    /// The link is ended, and a line of the log that names the attacker holds this.
+    /// The link is ended, and a line of the log says that the attacker was dropped, and holds this.
     Dropped(&'static str),
+    /// The link is ended, and nobody is blamed.
+    Ended,
     /// The link stays and works.
     Kept,
-    /// Either: only the node matters.
+    /// Any of these: only the node matters.
     Any,
     /// One of these statuses; 0 is an end without an answer.
     Answered(&'static [u16]),
@@ -54,6 +56,13 @@ pub struct Arena {
 /// Addresses that strangers have had, over all arenas.
 static STRANGERS: AtomicU32 = AtomicU32::new(0);
 
+/// A loopback address that no stranger had before.
+pub fn address() -> Ipv4Addr {
+    let number = STRANGERS.fetch_add(1, Ordering::Relaxed);
+    let [_, a, b, c] = (number + 256).to_be_bytes();
+    Ipv4Addr::new(127, a, b, c)
+}
+
 impl Arena {
     /// A node and an honest peer, in step.
     pub fn new() -> Self {
@@ -72,16 +81,18 @@ impl Arena {
         arena
     }
 
-    /// An address that no stranger had before.
-    pub fn address(&self) -> Ipv4Addr {
-        let number = STRANGERS.fetch_add(1, Ordering::Relaxed);
-        let [_, a, b, c] = (number + 256).to_be_bytes();
-        Ipv4Addr::new(127, a, b, c)
+    /// Waits for a line of the log that says that the stranger of this address was dropped, and why.
+    pub fn says_of(&self, address: IpAddr, why: &str) {
+        let said =
+            |line: &str| line.contains(&address.to_string()) && line.contains("peer dropped") && line.contains(why);
+        wait::until(wait::SOON, format!("{address} to be dropped: {why:?} in the log"), || {
+            self.node.log().lines().any(said).then_some(())
+        });
     }
 
     /// A stranger's link.
     pub fn link(&self) -> Stranger {
-        Stranger::link(self.node.p2p_port(), self.address())
+        Stranger::link(self.node.p2p_port(), address())
     }
 
     /// A stranger's link on which the first message was a good one.
@@ -93,12 +104,12 @@ impl Arena {
 
     /// A stranger's link that has said HELLO.
     pub fn native(&self) -> Stranger {
-        Stranger::native(self.node.p2p_port(), self.address(), (0, super::stranger::GENESIS))
+        Stranger::native(self.node.p2p_port(), address(), (0, super::stranger::GENESIS))
     }
 
     /// A stranger's connection to the HTTP port, on which this was sent.
     pub fn http(&self, bytes: &[u8]) -> Stranger {
-        let mut stranger = Stranger::connect(self.node.http_port(), self.address());
+        let mut stranger = Stranger::connect(self.node.http_port(), address());
         stranger.send(bytes);
         stranger
     }
@@ -117,13 +128,15 @@ impl Arena {
         match fate {
             Fate::Dropped(why) => {
                 assert!(stranger.is_ended(), "{name}: the link stays");
-                let address = stranger.address().to_string();
-                let said = |line: &str| line.contains(&address) && line.contains(why);
-                wait::until(wait::SOON, format!("{name}: {why:?} in the log"), || {
-                    self.node.log().lines().any(said).then_some(())
-                });
+                self.says_of(stranger.address(), why);
             }
             Fate::Kept => assert!(stranger.is_heard(), "{name}: the link is ended"),
+            Fate::Ended => {
+                assert!(stranger.is_ended(), "{name}: the link stays");
+                let address = stranger.address().to_string();
+                let blamed = |line: &str| line.contains(&address) && line.contains("peer dropped");
+                assert!(!self.node.log().lines().any(blamed), "{name}: the peer is blamed");
+            }
             Fate::Any => {}
             Fate::Answered(statuses) => {
                 let status = stranger.status();

@@ -8,10 +8,10 @@ use dolmen::ledger::storage::{Batch, BatchBlock, Storage, TipChange};
 use dolmen::ledger::{Block, Header, SharedBlock, Tip, UnixTime, Version, genesis, merkle, rules};
 use dolmen::store::{Options, RealDisk, Store};
 
-use super::arena::Arena;
 use super::arena::Case;
 use super::arena::Fate::Any;
-use super::stranger::{BINARY, Stranger, TEXT, frame, handshake};
+use super::arena::{Arena, address};
+use super::stranger::{BINARY, PONG, Stranger, TEXT, frame, handshake};
 use super::support::NodeOptions;
 
 /// The longest that bytes one at a time may hold a connection: the limit of a message or a request, and time to notice.
@@ -37,12 +37,16 @@ fn bytes_that_come_one_at_a_time() {
     let mut arena = Arena::new();
     let (p2p, http) = (arena.node.p2p_port(), arena.node.http_port());
     let second = Duration::from_millis(500);
+    let (silent, answering) = (arena.link(), arena.link());
+    let say_nothing = [silent.address(), answering.address()];
     let stages: Vec<(&str, Stranger, Vec<u8>, u64)> = vec![
-        ("nothing on the peer port", Stranger::connect(p2p, arena.address()), vec![], 15),
-        ("nothing on the HTTP port", Stranger::connect(http, arena.address()), vec![], 15),
-        ("a TLS greeting on the peer port", Stranger::connect(p2p, arena.address()), vec![0x16, 3, 1, 0, 200, 1], 15),
-        ("a head on the HTTP port", Stranger::connect(http, arena.address()), b"GET / HTTP/1.1\r\nX: yyyyyyyyyyy".to_vec(), 15),
-        ("a handshake", Stranger::connect(p2p, arena.address()), handshake("")[..60].to_vec(), 15),
+        ("nothing on the peer port", Stranger::connect(p2p, address()), vec![], 15),
+        ("nothing on the HTTP port", Stranger::connect(http, address()), vec![], 15),
+        ("a TLS greeting on the peer port", Stranger::connect(p2p, address()), vec![0x16, 3, 1, 0, 200, 1], 15),
+        ("a head on the HTTP port", Stranger::connect(http, address()), b"GET / HTTP/1.1\r\nX: yyyyyyyyyyy".to_vec(), 15),
+        ("a handshake", Stranger::connect(p2p, address()), handshake("")[..60].to_vec(), 15),
+        ("a link that says nothing", silent, vec![], 45),
+        ("a link that says nothing and answers pings", answering, frame(PONG, b""), 45),
         ("a frame header", arena.link(), vec![TEXT], 60),
         ("a frame's payload", link_with(&arena, &[BINARY, 0x80 | 126, 0xf0, 0, 0, 0, 0, 0]), vec![7], 60),
         ("parts of a message", link_with(&arena, &frame(0x01, b"x")), vec![0x00, 0x80, 0, 0, 0, 0], 60),
@@ -72,6 +76,9 @@ fn bytes_that_come_one_at_a_time() {
         .collect();
     for thread in threads {
         thread.join().expect("every stage ends");
+    }
+    for address in say_nothing {
+        arena.says_of(address, "nothing was said");
     }
     arena.in_step("trickles");
     arena.finish();

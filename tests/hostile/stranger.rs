@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8a;
 pub const CLOSE: u8 = 0x88;
 
 /// One connection.

@@ -182,6 +182,8 @@ impl PeerManager {
     fn import(&mut self, id: LinkId, message: ImportBlocks, ctx: &mut Context<Self>) {
         match message.origin {
             Origin::Trusted => self.import_now(id, message, ctx),
+            // A run without blocks would never be done.
+            Origin::Stranger if message.blocks.is_empty() => {}
             Origin::Stranger => {
                 self.imports.wait(id, message);
                 self.import_next(ctx);
