@@ -34,11 +34,11 @@ pub struct Layer {
     pub scrub_rate: Option<u64>,
     /// See [`Config::max_reorg`].
     pub max_reorg: Option<u64>,
-    /// See [`Slots::inbound`].
+    /// See [`Slots::inbound`](crate::peer::slots::Slots::inbound).
     pub max_inbound: Option<usize>,
-    /// See [`Slots::outbound`].
+    /// See [`Slots::outbound`](crate::peer::slots::Slots::outbound).
     pub max_outbound: Option<usize>,
-    /// See [`Slots::per_address`].
+    /// See [`Slots::per_address`](crate::peer::slots::Slots::per_address).
     pub max_per_address: Option<usize>,
     /// See [`Config::log`].
     pub log: Option<String>,
