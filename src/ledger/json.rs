@@ -12,7 +12,8 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::block::{Block, BlockView, CheckedBlock, Header};
+use super::block::{Block, BlockView, CheckedBlock, Header, Height, UnixTime, Version};
+use super::hash::{BlockHash, DIGEST_BYTES, MerkleRoot};
 use super::limits::MAX_BODY_ENTRIES;
 use super::rules::{self, RuleError};
 
@@ -130,13 +131,29 @@ pub fn parse_block(text: &str) -> Result<Block, RuleError> {
     raw.shaped()
 }
 
-/// Reads one block, and names every field that has a wrong form.
-pub(super) fn parse_fields(text: &str) -> Result<Block, Vec<RuleError>> {
-    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(|error| vec![not_a_block(error)])?;
-    let RawHeader { version, index, previous_hash, time, merkle_root } = &raw.header.0;
-    let broken: Vec<RuleError> =
-        rules::forms(version, *index, previous_hash, *time, merkle_root).into_iter().filter_map(Result::err).collect();
-    if broken.is_empty() { raw.shaped().map_err(|error| vec![error]) } else { Err(broken) }
+/// A block whose fields may have wrong forms, for whoever wants to know all that is wrong with it.
+pub(super) struct Fields {
+    /// The block; what has a wrong form is replaced by something of the right one.
+    pub(super) block: Block,
+    /// Whether version, index, previousHash, time and merkleRoot have the right form.
+    pub(super) forms: [Result<(), RuleError>; 5],
+    /// How many entries there are; the block holds as many of them as it may.
+    pub(super) entries: usize,
+}
+
+/// Reads one block, whatever the form of its fields.
+pub(super) fn parse_fields(text: &str) -> Result<Fields, RuleError> {
+    let Object(raw) = serde_json::from_str::<Object<RawBlock<'_>>>(text).map_err(not_a_block)?;
+    let RawHeader { version, index, previous_hash, time, merkle_root } = raw.header.0;
+    let header = Header {
+        version: Version::parse(&version).unwrap_or(Version::mined()),
+        index: Height(index),
+        previous_hash: BlockHash::from_hex(&previous_hash).unwrap_or(BlockHash::ZERO),
+        time: UnixTime(time),
+        merkle_root: MerkleRoot::from_hex(&merkle_root).unwrap_or(MerkleRoot([0; DIGEST_BYTES])),
+    };
+    let forms = rules::forms(&version, index, &previous_hash, time, &merkle_root);
+    Ok(Fields { block: Block { header, body: raw.body.kept }, forms, entries: raw.body.all })
 }
 
 /// Reads a JSON array of blocks, one after the other: memory is that of the blocks.

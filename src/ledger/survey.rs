@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::block::{CheckedBlock, Height, Tip, UnixTime, preimage};
 use super::hash::BlockHash;
-use super::json;
+use super::json::{self, Fields};
 use super::rules::{self, RuleError};
 
 /// What is known of the block that comes next.
@@ -43,21 +43,39 @@ impl Survey {
     /// Every rule that it breaks, in the order of [`rules`].
     pub fn next(&mut self, text: &str) -> Result<CheckedBlock, Vec<RuleError>> {
         let parent = self.parent;
-        let block = match json::parse_fields(text) {
-            Ok(block) => block,
-            Err(broken) => {
+        let Fields { block, forms, entries } = match json::parse_fields(text) {
+            Ok(fields) => fields,
+            Err(error) => {
                 self.parent = claimed(text).map_or(Parent::Unreadable, Parent::Known);
-                return Err(broken);
+                return Err(vec![error]);
             }
         };
-        let mut broken = rules::broken_alone(&block, self.now);
-        let hash = block.header.hash();
-        self.parent = Parent::Known(Tip { height: block.header.index, hash });
-        let block = CheckedBlock::trusted(block, hash);
+        let known = forms.each_ref().map(Result::is_ok);
+        let [_, index_is_known, previous_is_known, time_is_known, root_is_known] = known;
+        let whole = entries == block.body.len();
+        let mut broken: Vec<RuleError> = forms.into_iter().filter_map(Result::err).collect();
+        broken.extend((!whole).then_some(RuleError::BodyEntries { got: entries }));
+        // What stands in for a field of a wrong form, or for entries that were only counted, breaks no rule.
+        broken.extend(rules::broken_alone(&block, self.now).into_iter().filter(|error| match error {
+            RuleError::TimeAhead { .. } => time_is_known,
+            RuleError::MerkleRootMismatch { .. } => root_is_known && whole,
+            _ => true,
+        }));
+        let well_formed = known.iter().all(|known| *known);
+        let tip = Tip { height: block.header.index, hash: block.header.hash() };
+        let claim = if well_formed { Some(tip) } else { claimed(text) };
+        self.parent = claim.map_or(Parent::Unreadable, Parent::Known);
+        let block = CheckedBlock::trusted(block, tip.hash);
         match parent {
-            Parent::None => broken.extend(rules::is_genesis(&block).err()),
-            Parent::Known(parent) => broken.extend(rules::broken_with_parent(&block, parent)),
-            Parent::Unreadable => {}
+            Parent::None if well_formed => broken.extend(rules::is_genesis(&block).err()),
+            Parent::Known(parent) => {
+                broken.extend(rules::broken_with_parent(&block, parent).into_iter().filter(|error| match error {
+                    RuleError::IndexNotNext { .. } => index_is_known,
+                    RuleError::PreviousHashMismatch { .. } => previous_is_known,
+                    _ => true,
+                }));
+            }
+            Parent::None | Parent::Unreadable => {}
         }
         if broken.is_empty() { Ok(block) } else { Err(broken) }
     }
@@ -139,6 +157,36 @@ mod tests {
         let text = text.replace("1.0.0", "one").replace("0000", "000g").replace("725C", "725c");
         let broken = names(Survey::new(None, NOW).next(&text));
         assert_eq!(broken, ["version-form", "previous-hash-form", "merkle-root-form"]);
+    }
+
+    #[test]
+    fn a_wrong_form_hides_no_other_broken_rule() {
+        let genesis = genesis::block().block().clone();
+        let bad = Block { body: vec!["other".to_owned(), "x".repeat(70_000)], ..child(&genesis, "good") };
+        let text = json::to_string(&bad);
+        let follows = |text: &str| names(Survey::new(Some(tip(&genesis)), NOW).next(text));
+        assert_eq!(follows(&text), ["entry-bytes", "merkle-root-mismatch"]);
+        let version = text.replace("1.0.0", "one");
+        assert_eq!(follows(&version), ["version-form", "entry-bytes", "merkle-root-mismatch"]);
+        let root = version.replace(&bad.header.merkle_root.to_string(), "root");
+        assert_eq!(
+            follows(&root),
+            ["version-form", "merkle-root-form", "entry-bytes"],
+            "nobody knows what root it has"
+        );
+        let lost = json::to_string(&child(&genesis, "lost")).replace(r#""index":1"#, r#""index":9007199254740993"#);
+        assert_eq!(follows(&lost), ["index-range"], "it is not also the wrong index");
+        let many = Block { body: vec![String::new(); 10_001], ..genesis.clone() };
+        let many = json::to_string(&many).replace("1.0.0", "one");
+        assert_eq!(
+            follows(&many),
+            ["version-form", "body-entries", "index-not-next", "previous-hash-mismatch"],
+            "of its root nothing is known"
+        );
+    }
+
+    fn tip(block: &Block) -> Tip {
+        Tip { height: block.header.index, hash: block.header.hash() }
     }
 
     #[test]
