@@ -19,10 +19,9 @@ use crate::actors::chain::{self, ChainActor};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::{self, PeerManager};
 use crate::actors::scrub::Scrubber;
-use crate::actors::session::{Door, Shared, accept, admit};
+use crate::actors::session::{Door, Shared, accept, admit, keep_socket};
 use crate::config::Config;
 use crate::http;
-use crate::http::connections::{Connections, MAX_CONNECTIONS};
 use crate::http::events::Events;
 use crate::http::guard::Guard;
 use crate::ledger::keeper::Keeper;
@@ -39,7 +38,7 @@ const GRACE_SECONDS: u64 = 3;
 /// Threads that answer HTTP: answers are short, long reads happen elsewhere.
 const HTTP_WORKERS: usize = 2;
 
-/// Sockets at a port that are about to be closed.
+/// Sockets at the peer port that are about to be closed.
 const REFUSED_SOCKETS: usize = 64;
 
 /// File with the address book in the data dir.
@@ -146,7 +145,6 @@ impl Node {
             peers: manager.clone(),
             reader: reader.clone(),
             events: events.clone(),
-            reads: http::reads::Reads::default(),
             stopwatch,
             slots: config.slots,
             max_reorg: config.max_reorg,
@@ -291,7 +289,6 @@ fn load_tls(config: &Config) -> Result<Tls, TlsError> {
 }
 
 fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<ServerConfig>) -> io::Result<Server> {
-    let connections = Arc::new(Connections::default());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(app.clone()))
@@ -300,10 +297,9 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<S
             .wrap(from_fn(http::guard::guard))
             .wrap(from_fn(http::metrics::observe))
     })
-    .on_connect(move |connection, extensions| connections.take_in(connection, extensions))
+    // Readers of events that do not read are dropped by their socket.
+    .on_connect(keep_socket)
     .workers(HTTP_WORKERS)
-    // Of each worker, so that those that have to go are closed at once and do not wait in line before others.
-    .max_connections(MAX_CONNECTIONS + REFUSED_SOCKETS)
     .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
     .shutdown_timeout(GRACE_SECONDS)
     .disable_signals();

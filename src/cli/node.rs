@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
@@ -108,7 +107,6 @@ impl NodeArgs {
     pub fn run(self) -> Result<(), Failure> {
         let config = self.sources()?.config()?;
         start_log(&config.log, config.log_format)?;
-        allow_files();
         in_system(async {
             let mut signals = Signals::listen().map_err(|error| Failure::new(FAILURE, error))?;
             let node = Node::start(&config).await.map_err(|error| match error {
@@ -266,14 +264,6 @@ impl DevnetArgs {
             Ok(())
         })
     }
-}
-
-/// Lets the process have as many files and sockets open as the system grants: 1,024, which many shells set at first, are
-/// fewer than the connections that may be open.
-fn allow_files() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where the system refuses, what there is has to do.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Prints data. A reader that went away does not want it.

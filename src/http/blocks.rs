@@ -1,21 +1,14 @@
 //! `GET /blocks` and `GET /blocks/{index|hash|tip}`: the chain as the tutorial prints it, streamed from a snapshot.
 
-use std::net::SocketAddr;
-
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::error::BlockingError;
+use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
-use tracing::info;
 
 use super::App;
-use super::events::STALL;
 use super::problem::Problem;
-use super::reads::Reads;
 use super::schema;
-use crate::actors::session::Socket;
 use crate::ledger::{BlockHash, Height, SharedBlock, json};
 use crate::store::Snapshot;
 
@@ -24,9 +17,6 @@ const CHUNK_BLOCKS: usize = 1_000;
 
 /// Bytes of entries read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Blocks of which anybody may read a part at any time, as the explorer does: one small chunk.
-const SHORT: u64 = 100;
 
 /// Part of the chain that is asked for.
 #[derive(Deserialize)]
@@ -46,23 +36,12 @@ pub struct Part {
     ),
     responses((status = 200, description = "The blocks, streamed", body = [schema::Block])),
 )]
-pub async fn list(app: web::Data<App>, request: HttpRequest, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
+pub async fn list(app: web::Data<App>, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
     let from = number("from", part.from.as_deref())?.unwrap_or(0);
     let limit = number("limit", part.limit.as_deref())?.unwrap_or(u64::MAX);
     let snapshot = app.reader.snapshot();
     let end = snapshot.tip().height.0.saturating_add(1).min(from.saturating_add(limit));
-    let seat = if end.saturating_sub(from) > SHORT { Some(app.reads.seat()?) } else { None };
-    let teller = Teller {
-        cursor: Cursor { snapshot, next: from, end, begun: false, ended: false },
-        reads: app.reads.clone(),
-        remote: request.peer_addr(),
-        socket: request.conn_data::<Socket>().cloned(),
-        _seat: seat,
-    };
-    let (chunks, mut body) = mpsc::channel(1);
-    actix_web::rt::spawn(teller.tell(chunks));
-    let body = stream::poll_fn(move |context| body.poll_recv(context));
-    Ok(HttpResponse::Ok().content_type("application/json; charset=utf-8").streaming(body))
+    Ok(HttpResponse::Ok().content_type("application/json; charset=utf-8").streaming(array(snapshot, from, end)))
 }
 
 fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
@@ -85,40 +64,21 @@ struct Cursor {
     ended: bool,
 }
 
-/// What a reader of the chain is served by.
-struct Teller {
-    cursor: Cursor,
-    reads: Reads,
-    remote: Option<SocketAddr>,
-    socket: Option<Socket>,
-    /// Its seat among the readers of more than [`SHORT`].
-    _seat: Option<OwnedSemaphorePermit>,
+/// The text of the array, chunk by chunk: memory is that of two chunks, whatever the chain's length, one that is being sent
+/// and the next. A block that cannot be read breaks the stream off, so that nobody takes a part for the whole.
+fn array(snapshot: Snapshot, from: u64, end: u64) -> impl Stream<Item = Result<Bytes, Problem>> {
+    let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
+    stream::try_unfold(Some(read(cursor)), async |reading| {
+        let Some(reading) = reading else { return Ok(None) };
+        let (chunk, cursor) = reading.await??;
+        let ahead = (!cursor.ended).then(|| read(cursor));
+        Ok(Some((chunk, ahead)))
+    })
 }
 
-impl Teller {
-    /// Hands on the text of the array, chunk by chunk: memory is that of two chunks, whatever the chain's length, one that is
-    /// being sent and the next. A block that cannot be read breaks the stream off, so that nobody takes a part for the
-    /// whole; a reader that takes nothing for [`STALL`] is cut off.
-    async fn tell(self, chunks: mpsc::Sender<Result<Bytes, Problem>>) {
-        let Self { mut cursor, reads, remote, socket, _seat } = self;
-        loop {
-            let Ok(place) = timeout(STALL, chunks.reserve()).await else { break };
-            // The reader went away.
-            let Ok(place) = place else { return };
-            if cursor.ended {
-                return;
-            }
-            match reads.read(move || chunk(cursor)).await {
-                Ok((text, next)) => {
-                    place.send(Ok(text));
-                    cursor = next;
-                }
-                Err(problem) => return place.send(Err(problem)),
-            }
-        }
-        info!(?remote, "a reader of the chain takes nothing and is cut off");
-        socket.iter().for_each(Socket::shut);
-    }
+/// Begins at once to read the next chunk on another thread.
+fn read(cursor: Cursor) -> impl Future<Output = Result<Result<(Bytes, Cursor), Problem>, BlockingError>> {
+    web::block(move || chunk(cursor))
 }
 
 /// The next chunk of the array.

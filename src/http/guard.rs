@@ -6,12 +6,11 @@
 //! page of another origin may not send. With a token, whatever changes something needs that too.
 
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use actix_web::http::{Method, Version};
@@ -20,7 +19,6 @@ use actix_web::{Error, web};
 use subtle::ConstantTimeEq;
 
 use super::MAX_REQUEST_BODY;
-use super::connections::Place;
 use super::problem::Problem;
 
 /// How long a request may take until its answer begins, its body included: a learner's slow line sends 2 MiB in that time,
@@ -166,8 +164,6 @@ pub async fn guard(
     if let Err(problem) = verdict {
         return Ok(request.into_response(problem.response()).map_into_right_body());
     }
-    let place = request.conn_data::<Rc<Place>>().cloned();
-    place.iter().for_each(|place| place.stir());
     let guard = request.app_data::<web::Data<Guard>>().cloned();
     let room = match &guard {
         Some(guard) if *request.method() == Method::POST => guard.bodies.take(announced(&request)).map(Some),
@@ -178,12 +174,7 @@ pub async fn guard(
         Err(problem) => return Ok(request.into_response(problem.response()).map_into_right_body()),
     };
     match tokio::time::timeout(DEADLINE, next.call(request)).await {
-        Ok(response) => {
-            let response = response?;
-            let streams = matches!(response.response().body().size(), BodySize::Stream);
-            place.iter().for_each(|place| if streams { place.stream() } else { place.stir() });
-            Ok(response.map_into_left_body())
-        }
+        Ok(response) => Ok(response?.map_into_left_body()),
         Err(_) => Err(Problem::new(408, "the request took too long; send it in one go").into()),
     }
 }

@@ -5,7 +5,6 @@
 pub mod bans;
 pub mod blocks;
 pub mod bodies;
-pub mod connections;
 pub mod events;
 pub mod explorer;
 pub mod forks;
@@ -15,7 +14,6 @@ pub mod mine;
 pub mod openapi;
 pub mod peers;
 pub mod problem;
-pub mod reads;
 pub mod schema;
 pub mod search;
 pub mod status;
@@ -51,8 +49,6 @@ pub struct App {
     pub reader: Reader,
     /// What happens, for whoever follows it.
     pub events: events::Events,
-    /// Who reads much of it.
-    pub reads: reads::Reads,
     /// Time since the start.
     pub stopwatch: Stopwatch,
     /// How many links there may be.

@@ -1,8 +1,8 @@
 //! One node, one honest peer that it is linked with, and strangers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::support::audit::Audit;
 use super::support::{self, NodeOptions, NodeProcess, http, wait};
 
 /// Bytes of memory that an attack may cost.
-pub const MAX_GROWTH: u64 = 128 << 20;
+const MAX_GROWTH: u64 = 128 << 20;
 
 /// An answer to `/livez` never takes longer, on a machine that other tests load at the same time.
 const MAX_ANSWER: Duration = Duration::from_secs(5);
@@ -24,6 +24,8 @@ pub enum Fate {
     Ended,
     /// The link stays and works.
     Kept,
+    /// Any of these: only the node matters.
+    Any,
     /// One of these statuses; 0 is an end without an answer.
     Answered(&'static [u16]),
 }
@@ -41,29 +43,14 @@ pub struct Case {
 /// The place.
 pub struct Arena {
     pub node: NodeProcess,
-    pub honest: NodeProcess,
+    honest: NodeProcess,
     /// Entries that were acknowledged, each a block of its own.
-    pub written: Mutex<Vec<String>>,
+    written: Mutex<Vec<String>>,
     /// Blocks that were there before the first entry.
     begun: u64,
     /// Bytes of memory that the node had then; zero before that was looked at.
     memory: u64,
     watch: Option<Watch>,
-    _quiet: Quiet,
-}
-
-/// Who has the machine.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// How an arena shares the machine with those of other tests.
-#[expect(dead_code, reason = "a guard does its work by being kept")]
-enum Quiet {
-    /// Times are measured in it: no other is open.
-    Alone(RwLockWriteGuard<'static, ()>),
-    /// Beside others of its kind.
-    Beside(RwLockReadGuard<'static, ()>),
-    /// Next to nothing goes on in it: it disturbs nobody.
-    Idle,
 }
 
 /// Addresses that strangers have had, over all arenas.
@@ -79,28 +66,28 @@ pub fn address() -> Ipv4Addr {
 impl Arena {
     /// A node and an honest peer, in step.
     pub fn new() -> Self {
-        Self::with(NodeOptions::new(), Quiet::Beside(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::with(NodeOptions::new())
     }
 
-    /// One in which so little goes on that measuring is possible beside it.
-    pub fn idle() -> Self {
-        Self::with(NodeOptions::new(), Quiet::Idle)
-    }
-
-    /// One in which times are measured, with a node that is started in a certain way.
-    pub fn alone(options: NodeOptions) -> Self {
-        Self::with(options, Quiet::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn with(options: NodeOptions, quiet: Quiet) -> Self {
+    /// With a node that is started in a certain way.
+    pub fn with(options: NodeOptions) -> Self {
         let node = NodeProcess::start(options.arg("--log").arg("info,dolmen=debug"));
         let honest = NodeProcess::start(NodeOptions::new().peer(&node.p2p_url()));
         let watch = Some(Watch::start(node.http_port()));
         let begun = support::tip(&node).0;
-        let mut arena = Self { node, honest, written: Mutex::default(), begun, memory: 0, watch, _quiet: quiet };
+        let mut arena = Self { node, honest, written: Mutex::default(), begun, memory: 0, watch };
         arena.in_step("the beginning");
         arena.memory = arena.node.resident_bytes();
         arena
+    }
+
+    /// Waits for a line of the log that says that the stranger of this address was dropped, and why.
+    pub fn says_of(&self, address: IpAddr, why: &str) {
+        let said =
+            |line: &str| line.contains(&address.to_string()) && line.contains("peer dropped") && line.contains(why);
+        wait::until(wait::SOON, format!("{address} to be dropped: {why:?} in the log"), || {
+            self.node.log().lines().any(said).then_some(())
+        });
     }
 
     /// A stranger's link.
@@ -141,11 +128,7 @@ impl Arena {
         match fate {
             Fate::Dropped(why) => {
                 assert!(stranger.is_ended(), "{name}: the link stays");
-                let address = stranger.address().to_string();
-                let said = |line: &str| line.contains(&address) && line.contains("peer dropped") && line.contains(why);
-                wait::until(wait::SOON, format!("{name}: {why:?} in the log"), || {
-                    self.node.log().lines().any(said).then_some(())
-                });
+                self.says_of(stranger.address(), why);
             }
             Fate::Kept => assert!(stranger.is_heard(), "{name}: the link is ended"),
             Fate::Ended => {
@@ -154,6 +137,7 @@ impl Arena {
                 let blamed = |line: &str| line.contains(&address) && line.contains("peer dropped");
                 assert!(!self.node.log().lines().any(blamed), "{name}: the peer is blamed");
             }
+            Fate::Any => {}
             Fate::Answered(statuses) => {
                 let status = stranger.status();
                 let heard = String::from_utf8_lossy(&stranger.heard()[..stranger.heard().len().min(500)]).into_owned();

@@ -13,12 +13,6 @@ mod arena;
 /// An attacker's socket.
 mod stranger;
 
-/// An attacker's socket that never waits.
-mod hose;
-
-/// What an attack costs everybody else.
-mod siege;
-
 /// WebSocket frames that should not be.
 mod frames;
 
@@ -34,11 +28,8 @@ mod requests;
 /// Addresses that nobody should dial.
 mod urls;
 
-/// Floods, and what everybody else gets meanwhile.
+/// Floods, and bytes that come one at a time.
 mod floods;
-
-/// Bytes that come one at a time.
-mod trickles;
 
 /// Messages that could go round in circles.
 mod loops;

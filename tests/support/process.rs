@@ -165,7 +165,10 @@ impl NodeProcess {
 
     /// Bytes of memory that it occupies.
     pub fn resident_bytes(&self) -> u64 {
-        resident_bytes(self.pid())
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the node runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has VmRSS");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
+        kib * 1024
     }
 
     /// Whether the process is there.
@@ -299,14 +302,6 @@ fn spawn(
             Err(StartFailure { status, log: log_in(home) })
         }
     }
-}
-
-/// Bytes of memory that a running process occupies.
-pub fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has VmRSS");
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
-    kib * 1024
 }
 
 fn log_in(home: &Path) -> String {
