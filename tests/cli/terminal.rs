@@ -13,7 +13,7 @@ fn on_a_terminal(line: &str, environment: &[(&str, &str)]) -> String {
     let program = dolmen(&[]).get_program().to_str().expect("a plain path").to_owned();
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", line, "/dev/null"]);
-    command.env_remove("NO_COLOR").env("TERM", "xterm-256color").env("DOLMEN", program);
+    command.env_remove("NO_COLOR").env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("DOLMEN", program);
     command.envs(environment.iter().copied()).stdin(std::process::Stdio::null());
     run(&mut command).expect(0).stdout
 }
@@ -71,8 +71,9 @@ fn a_watch_draws_how_things_stand_below_what_happened() {
     let node = NodeProcess::start(NodeOptions::new());
     let mut command = Command::new("script");
     let program = dolmen(&[]).get_program().to_str().expect("a plain path").to_owned();
-    command.args(["--quiet", "--return", "--command", &format!("{program} watch"), "/dev/null"]);
-    command.env("TERM", "xterm-256color").env("DOLMEN_URL", node.http_url());
+    // Without a shell in between: one that waits for its command is ended by Ctrl-C itself, and its code is what is seen.
+    command.args(["--quiet", "--return", "--command", &format!("exec {program} watch"), "/dev/null"]);
+    command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("DOLMEN_URL", node.http_url());
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut watch = Running(spawned.expect("it runs"));
     let mut stdin = watch.0.stdin.take().expect("stdin is piped");
