@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Bytes of an address: a name has at most 253 characters, and what others tell us is kept by the hundred.
+/// Bytes of an address: it is little more than a host, and what others tell us is kept by the hundred.
 const MAX_ADDRESS_BYTES: usize = 512;
+
+/// Characters of a host as it is looked up, which for a name beyond ASCII are more than were written: what DNS allows.
+const MAX_HOST: usize = 253;
 
 /// Where a peer listens. Two spellings of one host and port are equal; two names of one machine are not.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -116,6 +119,10 @@ impl FromStr for PeerAddress {
             Some(Host::Ipv6(address)) => format!("[{address}]"),
             None => return Err(AddressError::NotAnAddress { got: got(), why: "no host".into() }),
         };
+        if host.len() > MAX_HOST {
+            let why = format!("its host has more than {MAX_HOST} characters");
+            return Err(AddressError::NotAnAddress { got: got(), why });
+        }
         match url.port_or_known_default() {
             Some(port) if port != 0 => Ok(Self { host, port, scheme }),
             _ => Err(AddressError::NotAnAddress { got: got(), why: "no port".into() }),
@@ -175,6 +182,11 @@ mod tests {
             assert!(matches!(refused(text), AddressError::Extras { .. }), "{text}");
         }
         let long = format!("ws://{}:1", "host.".repeat(200));
+        // Short as it is written, and longer than any name in the form in which names are looked up.
+        let grows = format!("ws://{}de:1", "bücher.".repeat(30));
+        assert!(grows.len() < MAX_ADDRESS_BYTES);
+        let error = refused(&grows).to_string();
+        assert!(error.ends_with("(its host has more than 253 characters)"), "{error}");
         for text in ["", "host", "ws:", "ws://", "ws://host:0", "ws://host:99999", "ws://ho st:1", "6006", &long] {
             assert!(matches!(refused(text), AddressError::NotAnAddress { .. }), "{text}");
         }
