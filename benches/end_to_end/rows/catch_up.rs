@@ -33,6 +33,9 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
     let ratio = of(|round| round.rate) / verify.min(log);
     let beside = format!("verify {verify:.0}/s on two threads, log {log:.0}/s");
     report.target(&work(", of the slower ceiling"), ratio, "x", Bound::AtLeast, 0.5, &beside);
+    let alone = best(|round| round.verify_alone);
+    let beside = format!("{alone:.0}/s: the other core serves and writes meanwhile");
+    report.figure(&work(", of what one core verifies"), of(|round| round.rate) / alone, "x", &beside);
     report.figure(&work(", processor of the fetching node"), of(|round| round.processor), "s", "");
     report.figure(&work(", processor of the serving node"), of(|round| round.serving), "s", "");
     for (name, now, peak) in [
@@ -62,7 +65,10 @@ fn longest(blocks: u64, report: &mut Report) {
 struct Round {
     seconds: f64,
     rate: f64,
+    /// On both cores.
     verify: f64,
+    /// On one of them.
+    verify_alone: f64,
     log: f64,
     processor: f64,
     serving: f64,
@@ -70,9 +76,9 @@ struct Round {
 }
 
 fn round(dir: &TempDir, blocks: u64) -> Round {
-    let (verify, log) = ceilings(blocks.min(1_000_000));
+    let (verify, verify_alone, log) = ceilings(blocks.min(1_000_000));
     let Fetched { seconds, processor, serving, memory } = fetch(dir, blocks);
-    Round { seconds, rate: blocks as f64 / seconds, verify, log, processor, serving, memory }
+    Round { seconds, rate: blocks as f64 / seconds, verify, verify_alone, log, processor, serving, memory }
 }
 
 struct Fetched {
@@ -97,23 +103,13 @@ fn fetch(dir: &TempDir, blocks: u64) -> Fetched {
     Fetched { seconds, processor, serving, memory }
 }
 
-/// Blocks per second that both cores verify from frames, and that a bare log takes in groups of a batch.
-fn ceilings(blocks: u64) -> (f64, f64) {
+/// Blocks per second that both cores and that one core verify from frames, and that a bare log takes in groups of a batch.
+fn ceilings(blocks: u64) -> (f64, f64, f64) {
     let batch = chain::blocks(BATCH);
     let frame = native::encode(&Frame::Batch(Blocks { after: genesis::tip(), blocks: batch.clone() }));
     let rounds = (blocks / BATCH).max(2);
-    let begun = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for _ in 0..rounds / 2 {
-                    let read = native::decode(&frame, UnixTime(u64::MAX >> 12)).expect("a good frame");
-                    std::hint::black_box::<&Frame>(&read);
-                }
-            });
-        }
-    });
-    let verify = (rounds / 2 * 2 * BATCH) as f64 / begun.elapsed().as_secs_f64();
+    let verify = verified_per_second(&frame, 2, rounds / 2);
+    let verify_alone = verified_per_second(&frame, 1, rounds / 2);
 
     let dir = chain::fresh();
     let file = std::fs::File::create(dir.path().join("log")).expect("room");
@@ -124,5 +120,21 @@ fn ceilings(blocks: u64) -> (f64, f64) {
         file.sync_data().expect("a disk that works");
     }
     let log = (rounds * BATCH) as f64 / begun.elapsed().as_secs_f64();
-    (verify, log)
+    (verify, verify_alone, log)
+}
+
+/// Blocks per second when so many threads each verify a batch so many times.
+fn verified_per_second(frame: &[u8], threads: u64, rounds: u64) -> f64 {
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    let read = native::decode(frame, UnixTime(u64::MAX >> 12)).expect("a good frame");
+                    std::hint::black_box::<&Frame>(&read);
+                }
+            });
+        }
+    });
+    (threads * rounds * BATCH) as f64 / begun.elapsed().as_secs_f64()
 }
