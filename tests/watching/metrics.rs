@@ -47,6 +47,7 @@ fn names_types_and_units_are_prometheus() {
         ("dolmen_chain_height", "gauge"),
         ("dolmen_commit_blocks", "histogram"),
         ("dolmen_commit_seconds", "histogram"),
+        ("dolmen_damaged_blocks", "gauge"),
         ("dolmen_http_request_seconds", "histogram"),
         ("dolmen_http_responses", "counter"),
         ("dolmen_index_bytes", "gauge"),
@@ -106,6 +107,20 @@ fn the_dashboard_asks_for_what_there_is() {
                     assert!(samples.any(|(_, found, _)| found.contains_key(label)), "{title:?}: {word} has no {label}");
                 }
             }
+        }
+    }
+    // Nothing covers anything else, and all of it asks the one source that is provisioned.
+    let source = include_str!("../../packaging/grafana/provisioning/datasources/prometheus.yml");
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place"));
+        assert!(x + w <= 24, "{} stands out at the side", panel["title"]);
+        for (column, row) in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
+            assert!(taken.insert((column, row)), "{} covers another panel", panel["title"]);
+        }
+        let asked = panel["targets"].as_array().expect("targets").iter().chain([panel]);
+        for uid in asked.map(|asked| asked["datasource"]["uid"].as_str().expect("a source")) {
+            assert!(source.contains(&format!("uid: {uid}\n")), "{} asks {uid}", panel["title"]);
         }
     }
     let unseen =
