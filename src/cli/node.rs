@@ -114,7 +114,7 @@ impl NodeArgs {
                 error => Failure::new(FAILURE, error),
             })?;
             say(&ready_line(&node));
-            service::tell(service::READY);
+            service::tell(&service::ready(node.http_address(), node.p2p_address()));
             signals.first().await;
             service::tell(service::STOPPING);
             talk("stopping; once more to stop at once");
