@@ -36,7 +36,9 @@ function example(api, schema) {
 
 function curl(api, method, path, operation) {
   const body = operation.requestBody?.content['application/json'];
-  const parts = ['curl', method === 'get' ? null : `-X ${method.toUpperCase()}`, `${location.origin}${path}`];
+  const named = (operation.parameters ?? []).filter(parameter => parameter.in === 'path' && parameter.example !== undefined);
+  const place = named.reduce((text, { name, example: hint }) => text.replace(`{${name}}`, hint), path);
+  const parts = ['curl', method === 'get' ? null : `-X ${method.toUpperCase()}`, `${location.origin}${place}`];
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(api, body.schema))}'`);
   return parts.filter(Boolean).join(' ');
 }
