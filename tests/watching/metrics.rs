@@ -203,6 +203,18 @@ fn each_number_moves_when_it_should() {
 }
 
 #[test]
+fn what_is_refused_or_repeated_is_no_write() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let _ = node.post_json("/mineBlock", r#"{"data":[]}"#).problem(422);
+    let keyed = Request::post_json("/mineBlock", r#"{"data":["once"]}"#).header("Idempotency-Key", "once");
+    (0..3).for_each(|_| drop(node.request(&keyed).expect(200)));
+    let now = page(&node);
+    for name in ["dolmen_commit_seconds_count", "dolmen_commit_blocks_count", "dolmen_commit_blocks_sum"] {
+        assert_eq!(now.value(name, &[]), 1.0, "{name}");
+    }
+}
+
+#[test]
 fn a_long_catch_up_is_seen() {
     let (old, new) = (NodeProcess::start(NodeOptions::new()), NodeProcess::start(NodeOptions::new()));
     let mut connection = old.connect();
