@@ -13,7 +13,7 @@ export function draw() {
     el('section', { 'aria-labelledby': 'forks-title' },
       el('div', { class: 'head' }, el('h2', { id: 'forks-title', tabindex: '-1' }, t('forks-title'))),
       el('p', { class: 'quiet', id: 'forks-said' }),
-      el('div', { id: 'tree-of-forks', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('forks-title') }),
+      el('div', { id: 'tree-of-forks', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('forks-drawn') }),
       el('div', { class: 'scroll' }, el('table', { id: 'branches', class: 'cards', role: 'table', 'aria-labelledby': 'forks-title' }))),
     el('section', { 'aria-labelledby': 'reorgs-title' },
       el('div', { class: 'head' }, el('h2', { id: 'reorgs-title' }, t('reorgs-title'))), el('ol', { class: 'reorgs', id: 'reorgs' })));
