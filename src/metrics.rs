@@ -154,11 +154,12 @@ struct Carried {
 
 /// Types of messages between nodes, by what stands at the beginning of each: the number of a text message, the first byte of a
 /// native frame. What stands for no type of ours is the last.
-const MESSAGE_TYPES: [&str; 14] = [
+const MESSAGE_TYPES: [&str; 15] = [
     "query_last",
     "query_all",
     "response_block",
     "hello",
+    "proof",
     "tip",
     "push",
     "locate",
@@ -172,7 +173,7 @@ const MESSAGE_TYPES: [&str; 14] = [
 ];
 
 /// Place in [`MESSAGE_TYPES`] of the first native frame.
-const FIRST_FRAME: usize = 4;
+const FIRST_FRAME: usize = 5;
 
 /// The type of a text message, from its first bytes: dolmen and the tutorial both write the type first.
 fn text_type(text: &[u8]) -> usize {
@@ -182,6 +183,7 @@ fn text_type(text: &[u8]) -> usize {
         [b'1', b',' | b'}', ..] => 1,
         [b'2', b',' | b'}', ..] => 2,
         [b'1', b'6', b',' | b'}', ..] => 3,
+        [b'1', b'7', b',' | b'}', ..] => 4,
         _ => MESSAGE_TYPES.len() - 1,
     }
 }
@@ -231,6 +233,8 @@ pub struct Reading {
     pub side_blocks: u64,
     /// Branches that wait for an operator.
     pub parked: u64,
+    /// Blocks on disk that are not what was written, and have not come again yet.
+    pub damaged: u64,
     /// Whether entries can be taken.
     pub writable: bool,
     /// Bytes of the log.
@@ -284,6 +288,7 @@ struct Gauges {
     outbox: Gauge,
     side_blocks: Gauge,
     parked: Gauge,
+    damaged: Gauge,
     writable: Gauge,
     log_bytes: Gauge,
     index_bytes: Gauge,
@@ -428,6 +433,7 @@ impl Metrics {
         set(&gauges.outbox, reading.outbox);
         set(&gauges.side_blocks, reading.side_blocks);
         set(&gauges.parked, reading.parked);
+        set(&gauges.damaged, reading.damaged);
         set(&gauges.writable, u64::from(reading.writable));
         set(&gauges.log_bytes, reading.log_bytes);
         set(&gauges.index_bytes, reading.index_bytes);
@@ -450,6 +456,7 @@ impl Gauges {
             ("outbox_submissions", "Submissions that wait to be mined again", &self.outbox),
             ("side_blocks", "Blocks kept off the best chain", &self.side_blocks),
             ("parked_branches", "Branches that wait for an operator", &self.parked),
+            ("damaged_blocks", "Blocks on disk that are broken and were not fetched again yet", &self.damaged),
             ("writable", "1 while entries can be taken, 0 after the store failed", &self.writable),
             ("banned_addresses", "Addresses that may not link", &self.banned),
             ("sync_left_blocks", "Blocks that the branch which is being fetched still lacks", &self.sync_left),
@@ -479,7 +486,8 @@ mod tests {
             (message::query_all(), "query_all"),
             (message::response_text("[]"), "response_block"),
             (r#"{"type":16,"data":{}}"#.to_owned(), "hello"),
-            (r#"{"type":17,"data":null}"#.to_owned(), "unknown"),
+            (r#"{"type":17,"data":"ab"}"#.to_owned(), "proof"),
+            (r#"{"type":18,"data":null}"#.to_owned(), "unknown"),
             ("nonsense".to_owned(), "unknown"),
         ] {
             assert_eq!(MESSAGE_TYPES[text_type(text.as_bytes())], wanted, "{text}");

@@ -261,8 +261,14 @@ fn log_report(report: &OpenReport) {
         info!(reason, groups = report.replayed, "the derived tables were rebuilt from the log");
     }
     if let Some(cut) = &report.cut {
-        warn!(file = cut.file, offset = cut.offset, bytes = cut.bytes, kept = ?cut.kept,
-            "an unfinished write at the end of the log was cut off; it was never acknowledged");
+        let kept = cut.kept.as_ref().map(|path| tracing::field::display(path.display()));
+        warn!(
+            file = cut.file,
+            offset = cut.offset,
+            bytes = cut.bytes,
+            kept,
+            "an unfinished write at the end of the log was cut off; it was never acknowledged"
+        );
     }
     for damage in &report.damage {
         error!(file = damage.file, offset = damage.offset, what = damage.what, "the log is damaged");

@@ -334,8 +334,11 @@ impl ChainActor {
             return;
         };
         let (answers, update) = keeper.mine(requests, clock::unix_time());
-        self.metrics.commit_seconds.observe_time(begun.elapsed());
-        self.metrics.commit_blocks.observe_count(answers.iter().filter(|answer| answer.is_ok()).count() as u64);
+        // Nothing is written for what is refused, or was mined before under its key.
+        if let Some(update) = &update {
+            self.metrics.commit_seconds.observe_time(begun.elapsed());
+            self.metrics.commit_blocks.observe_count(update.new.height.0 - update.fork.height.0);
+        }
         for answer in &answers {
             if let Err(MineError::Rule(rule)) = answer {
                 self.metrics.refused(rule.name());

@@ -113,8 +113,9 @@ impl NodeArgs {
                 StartError::Tls(error) => Failure::new(USAGE, error),
                 error => Failure::new(FAILURE, error),
             })?;
-            say(&ready_line(&node));
-            service::tell(service::READY);
+            let people = std::io::stdout().is_terminal();
+            say(&if people { ready_words(&node, config.tls.identity.is_some()) } else { ready_line(&node) });
+            service::tell(&service::ready(node.http_address(), node.p2p_address()));
             signals.first().await;
             service::tell(service::STOPPING);
             talk("stopping; once more to stop at once");
@@ -196,6 +197,13 @@ fn ready_line(node: &Node) -> String {
         "pid": std::process::id(),
     })
     .to_string()
+}
+
+/// The same for people.
+fn ready_words(node: &Node, tls: bool) -> String {
+    let (http, ws) = if tls { ("https", "wss") } else { ("http", "ws") };
+    let (page, peers, folder) = (node.http_address(), node.p2p_address(), node.data_dir().display());
+    format!("The explorer and the API: {http}://{page}/  Peers: {ws}://{peers}  Folder: {folder}  Ctrl-C stops.")
 }
 
 /// The token in a file.

@@ -1,6 +1,8 @@
 //! Progress on stderr: a bar when the end is known, a count when it is not, and nothing unless somebody watches.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +20,8 @@ pub enum Unit {
 pub fn bar(what: &'static str, unit: Unit, of: Option<u64>, quiet: bool) -> ProgressBar {
     let (done, pace) = match unit {
         Unit::Bytes => ("{bytes} of {total_bytes}", "{bytes_per_sec}"),
-        Unit::Blocks => ("{human_pos} of {human_len} blocks", "{per_sec}"),
-        Unit::Lines => ("{human_pos} of {human_len} lines", "{per_sec}"),
+        Unit::Blocks => ("{human_pos} of {human_len} blocks", "{pace}"),
+        Unit::Lines => ("{human_pos} of {human_len} lines", "{pace}"),
     };
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let template = match of {
@@ -28,6 +30,10 @@ pub fn bar(what: &'static str, unit: Unit, of: Option<u64>, quiet: bool) -> Prog
     };
     // A template that does not parse would be a slip of ours: the usual bar is shown then.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Whole ones: nobody reads fractions of a block a second.
+    let style = style.with_key("pace", |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{}/s", HumanCount(state.per_sec().round() as u64));
+    });
     ProgressBar::with_draw_target(of, target).with_style(style.progress_chars("=> ")).with_message(what)
 }
 

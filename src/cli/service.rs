@@ -4,14 +4,18 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{self as unix, UnixDatagram};
 
 use tracing::warn;
 
-/// The node answers.
-pub const READY: &str = "READY=1";
+/// The node answers, and where: `systemctl status` shows the second line.
+#[must_use]
+pub fn ready(http: SocketAddr, peers: SocketAddr) -> String {
+    format!("READY=1\nSTATUS=HTTP on {http}, peers on {peers}")
+}
 
 /// The node is ending in good order.
 pub const STOPPING: &str = "STOPPING=1";
@@ -27,8 +31,8 @@ pub fn tell(state: &str) {
 fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     let address = match socket.as_bytes() {
         // A name that is in no file system.
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(socket)?,
+        [b'@', name @ ..] => unix::SocketAddr::from_abstract_name(name)?,
+        _ => unix::SocketAddr::from_pathname(socket)?,
     };
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }

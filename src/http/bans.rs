@@ -52,7 +52,7 @@ pub async fn ban(app: web::Data<App>, body: Body) -> Result<HttpResponse, Proble
     delete,
     path = "/bans/{address}",
     tag = "peers",
-    params(("address" = String, Path, description = "A network address")),
+    params(("address" = String, Path, description = "A network address", example = "10.0.0.7")),
     responses(
         (status = 204, description = "The ban is forgotten"),
         (status = 404, description = "Nothing is known against the address", body = schema::Problem, content_type = "application/problem+json"),

@@ -13,7 +13,7 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 use super::App;
 use super::problem::Problem;
 use crate::actors::chain::GetStats;
-use crate::actors::peers::{GetSync, ListBans, ListPeers};
+use crate::actors::peers::{GetRepair, GetSync, ListBans, ListPeers};
 use crate::metrics::{NO_ROUTE, Reading};
 
 /// The text that Prometheus asks for first.
@@ -37,6 +37,7 @@ pub async fn metrics(app: web::Data<App>, request: HttpRequest) -> Result<HttpRe
     let rows = app.peers.send(ListPeers).await?;
     let banned = app.peers.send(ListBans).await?.len() as u64;
     let sync = app.peers.send(GetSync).await?;
+    let repair = app.peers.send(GetRepair).await?;
     let stats = app.chain.send(GetStats).await?;
     let mut peers: HashMap<(&'static str, &'static str), u64> = HashMap::new();
     for row in &rows {
@@ -49,6 +50,7 @@ pub async fn metrics(app: web::Data<App>, request: HttpRequest) -> Result<HttpRe
         outbox: stats.outbox as u64,
         side_blocks: stats.side_blocks as u64,
         parked: stats.parked as u64,
+        damaged: repair.wanted as u64,
         writable: stats.failed.is_none(),
         log_bytes: stats.sizes.log,
         index_bytes: stats.sizes.index,

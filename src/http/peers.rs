@@ -102,7 +102,7 @@ fn refused_json(refused: &Refused) -> Value {
     delete,
     path = "/peers/{id}",
     tag = "peers",
-    params(("id" = u64, Path, format = "uint64", description = "The link's number")),
+    params(("id" = u64, Path, format = "uint64", description = "The link's number", example = 1)),
     responses(
         (status = 204, description = "The link was ended"),
         (status = 404, description = "There is no such link", body = schema::Problem, content_type = "application/problem+json"),

@@ -134,6 +134,7 @@ fn a_parked_branch_is_shown_with_the_way_to_take_it_over() {
     // The stranger dials; nobody here named it.
     add_peer(&b, &a.p2p_url());
     page.says("#parked", "1 longer branch is parked");
+    page.says("#parked a", "See the branches");
     page.says("#branches", &format!("dolmen adopt {theirs}"));
     page.until("document.querySelectorAll('#tree-of-forks .orphan.parked').length > 1");
     page.size(1280, 900);
@@ -277,6 +278,34 @@ fn a_very_large_tree_is_folded_up() {
     assert_eq!(page.run("document.querySelectorAll('#steps li').length"), 14, "the leaf, twelve rows, and the root");
     page.size(1280, 1500);
     page.picture("tree-folded");
+    page.assert_no_errors(&[]);
+}
+
+/// Draws so many peers for a wide page and for a phone; says what stands out of a drawing or covers another peer.
+const CROWDED: &str = "import('/explorer/drawings.js').then(({ peerGraph }) => { \
+    const place = document.getElementById('graph'), tip = { index: 1234567, hash: 'a' }, wrong = []; \
+    const peer = (_, at) => ({ address: at % 3 ? `ws://10.0.0.${at}:6005` : `ws://a-very-long-name-${at}.example.org:6005`, \
+      direction: at % 2 ? 'inbound' : 'outbound', kind: at % 4 === 3 ? 'tutorial' : 'native', latencyMs: 12.3, \
+      tip: { index: 1234000 + at, hash: at % 2 ? 'a' : 'b' } }); \
+    const meet = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height; \
+    for (const count of [1, 2, 3, 6, 7, 12, 13, 24]) for (const room of [1190, 327]) { \
+      place.replaceChildren(peerGraph(Array.from({ length: count }, peer), tip, room).drawing); \
+      const { width, height } = place.firstChild.viewBox.baseVal; \
+      const parts = group => [...group.querySelectorAll('circle, rect, text')].filter(part => !part.textContent.endsWith(' ms')); \
+      const own = [...place.querySelectorAll('.peer')].map(group => parts(group).map(part => part.getBBox())); \
+      const out = box => box.x < 0 || box.y < 0 || box.x + box.width > width || box.y + box.height > height; \
+      if (own.flat().some(out)) wrong.push(`${count} in ${room} stand out`); \
+      if (own.some((mine, at) => own.slice(at + 1).some(other => mine.some(a => other.some(b => meet(a, b)))))) wrong.push(`${count} in ${room} cover another`); \
+    } \
+    return wrong; })";
+
+#[test]
+fn a_few_peers_and_many_are_told_apart() {
+    let Some(mut browser) = Browser::start() else { return };
+    let node = lone();
+    let mut page = open(&mut browser, &node, "#/network");
+    page.says("#graph-left", "No peer is known yet.");
+    assert_eq!(page.run(CROWDED), json!([]));
     page.assert_no_errors(&[]);
 }
 

@@ -215,12 +215,14 @@ fn a_service_manager_hears_when_the_node_is_ready_and_when_it_ends() {
         let manager = manager.expect("a socket");
         manager.set_read_timeout(Some(wait::SOON)).expect("a socket");
         let heard = || {
-            let mut said = [0; 64];
+            let mut said = [0; 256];
             let length = manager.recv(&mut said).expect("it is told in time");
             String::from_utf8_lossy(&said[..length]).into_owned()
         };
         let mut node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", &socket));
-        assert_eq!(heard(), "READY=1", "{socket}");
+        let wanted =
+            format!("READY=1\nSTATUS=HTTP on 127.0.0.1:{}, peers on 127.0.0.1:{}", node.http_port(), node.p2p_port());
+        assert_eq!(heard(), wanted, "{socket}");
         assert!(node.terminate().success());
         assert_eq!(heard(), "STOPPING=1", "{socket}");
     }

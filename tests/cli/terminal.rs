@@ -2,7 +2,7 @@
 //! every Linux has.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use super::support::process::NodeOptions;
 use super::support::{NodeProcess, mine};
@@ -66,34 +66,64 @@ fn progress_is_shown_on_a_terminal_and_is_no_part_of_the_answer() {
     assert!(!ended.stderr.contains('[') && ended.stderr.lines().count() == 1, "{}", ended.stderr);
 }
 
+/// A command that goes on until somebody types Ctrl-C.
+struct Session {
+    running: Running,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+    shown: String,
+}
+
+impl Session {
+    fn start(arguments: &str, url: &str) -> Self {
+        let program = dolmen(&[]).get_program().to_str().expect("a plain path").to_owned();
+        let mut command = Command::new("script");
+        // Without a shell in between: one that waits for its command is ended by Ctrl-C itself, and its code is what is seen.
+        command.args(["--quiet", "--return", "--command", &format!("exec {program} {arguments}"), "/dev/null"]);
+        command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("DOLMEN_URL", url);
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut running = Running(spawned.expect("it runs"));
+        let stdin = running.0.stdin.take().expect("stdin is piped");
+        let stdout = running.0.stdout.take().expect("stdout is piped");
+        Self { running, stdin, stdout, shown: String::new() }
+    }
+
+    /// Waits until the terminal has shown something.
+    fn until(&mut self, wanted: &str) {
+        let mut piece = [0; 4096];
+        while !self.shown.contains(wanted) {
+            let got = self.stdout.read(&mut piece).expect("a terminal");
+            assert!(got > 0, "{wanted:?} is not in {:?}", self.shown);
+            self.shown.push_str(&String::from_utf8_lossy(&piece[..got]));
+        }
+    }
+
+    /// Types Ctrl-C; the exit code.
+    fn stop(mut self) -> Option<i32> {
+        self.stdin.write_all(b"\x03").expect("it reads");
+        self.running.wait().0
+    }
+}
+
 #[test]
 fn a_watch_draws_how_things_stand_below_what_happened() {
     let node = NodeProcess::start(NodeOptions::new());
-    let mut command = Command::new("script");
-    let program = dolmen(&[]).get_program().to_str().expect("a plain path").to_owned();
-    // Without a shell in between: one that waits for its command is ended by Ctrl-C itself, and its code is what is seen.
-    command.args(["--quiet", "--return", "--command", &format!("exec {program} watch"), "/dev/null"]);
-    command.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").env("DOLMEN_URL", node.http_url());
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut watch = Running(spawned.expect("it runs"));
-    let mut stdin = watch.0.stdin.take().expect("stdin is piped");
-    let mut stdout = watch.0.stdout.take().expect("stdout is piped");
-    let mut shown = String::new();
-    let mut until = |wanted: &str| {
-        let mut piece = [0; 4096];
-        while !shown.contains(wanted) {
-            let got = stdout.read(&mut piece).expect("a terminal");
-            assert!(got > 0, "{wanted:?} is not in {shown:?}");
-            shown.push_str(&String::from_utf8_lossy(&piece[..got]));
-        }
-        shown.clone()
-    };
-    until("block 0 f087ad9b4600  0 links");
+    let mut watch = Session::start("watch", &node.http_url());
+    watch.until("block 0 f087ad9b4600  0 links");
     mine(&node, "seen");
     let hash = node.get("/blocks/tip").expect(200).header("Block-Hash").expect("a hash")[..12].to_owned();
-    until(&format!("  block 1  {hash}  1 entry  seen\r\n"));
-    until(&format!("block 1 {hash}  mined "));
-    // Ctrl-C, as it is typed.
-    stdin.write_all(b"\x03").expect("it reads");
-    assert_eq!(watch.wait().0, Some(0));
+    watch.until(&format!("  block 1  {hash}  1 entry  seen\r\n"));
+    watch.until(&format!("block 1 {hash}  mined "));
+    assert_eq!(watch.stop(), Some(0));
+}
+
+#[test]
+fn a_node_says_to_people_where_it_is() {
+    let dir = temporary();
+    let folder = dir.path().join("data").display().to_string();
+    let mut node = Session::start(&format!("node --http 127.0.0.1:0 --p2p 127.0.0.1:0 --data-dir {folder}"), "");
+    node.until("The explorer and the API: http://127.0.0.1:");
+    node.until(&format!("  Folder: {folder}  Ctrl-C stops.\r\n"));
+    assert!(!node.shown.contains("{\"http\""), "{}", node.shown);
+    assert_eq!(node.stop(), Some(0));
 }

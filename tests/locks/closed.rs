@@ -53,6 +53,8 @@ fn members_find_each_other_and_share_the_chain() {
     mine(&second, "from the second");
     wait::until(wait::SOON, "the second's block", || (tip(&first).0 == 2).then_some(()));
     assert_eq!(kinds(&first), ["native"]);
+    let proofs = "dolmen_peer_messages_total{direction=\"received\",type=\"proof\"} 1\n";
+    assert!(first.get("/metrics").expect(200).text().contains(proofs));
     for node in [&first, &second] {
         let log = node.log().to_lowercase();
         assert!(!log.contains(KEY) && !log.contains("6b, 1f"), "the key is never logged");

@@ -106,10 +106,12 @@ fn without_a_scrubber_a_reader_starts_the_healing() {
     flip(data_dir, &["entry number 007"]);
     // Alone it has nobody to ask: the block is missed and never served.
     let options = || NodeOptions::new().data_dir(data_dir).arg("--scrub-rate").arg("0");
+    fs::remove_file(data_dir.join("peers.json")).expect("is there");
     let mut alone = NodeProcess::start(options());
-    fs::write(data_dir.join("peers.json"), "{}").ok();
     let problem = alone.get("/blocks/7").problem(500);
     assert!(problem["detail"].as_str().is_some_and(|text| text.contains("fetched again")), "{problem}");
+    let counted = || alone.get("/metrics").expect(200).text().contains("\ndolmen_damaged_blocks 1\n").then_some(());
+    wait::until(wait::SOON, "the broken block to be counted", counted);
     assert_eq!(alone.get("/blocks/8").expect(200).json()["header"]["index"], 8);
     assert_eq!(tip(&alone).0, BLOCKS);
     alone.kill9();
@@ -121,4 +123,5 @@ fn without_a_scrubber_a_reader_starts_the_healing() {
     });
     assert_eq!(healed, good);
     assert_eq!(repair(&healing), (0, 1));
+    assert!(healing.get("/metrics").expect(200).text().contains("\ndolmen_damaged_blocks 0\n"));
 }

@@ -6,4 +6,5 @@ mod support;
 mod api;
 mod log;
 mod metrics;
+mod observe;
 mod prometheus;

@@ -47,6 +47,7 @@ fn names_types_and_units_are_prometheus() {
         ("dolmen_chain_height", "gauge"),
         ("dolmen_commit_blocks", "histogram"),
         ("dolmen_commit_seconds", "histogram"),
+        ("dolmen_damaged_blocks", "gauge"),
         ("dolmen_http_request_seconds", "histogram"),
         ("dolmen_http_responses", "counter"),
         ("dolmen_index_bytes", "gauge"),
@@ -106,6 +107,20 @@ fn the_dashboard_asks_for_what_there_is() {
                     assert!(samples.any(|(_, found, _)| found.contains_key(label)), "{title:?}: {word} has no {label}");
                 }
             }
+        }
+    }
+    // Nothing covers anything else, and all of it asks the one source that is provisioned.
+    let source = include_str!("../../packaging/grafana/provisioning/datasources/prometheus.yml");
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place"));
+        assert!(x + w <= 24, "{} stands out at the side", panel["title"]);
+        for (column, row) in (x..x + w).flat_map(|column| (y..y + h).map(move |row| (column, row))) {
+            assert!(taken.insert((column, row)), "{} covers another panel", panel["title"]);
+        }
+        let asked = panel["targets"].as_array().expect("targets").iter().chain([panel]);
+        for uid in asked.map(|asked| asked["datasource"]["uid"].as_str().expect("a source")) {
+            assert!(source.contains(&format!("uid: {uid}\n")), "{} asks {uid}", panel["title"]);
         }
     }
     let unseen =
@@ -185,6 +200,18 @@ fn each_number_moves_when_it_should() {
     }
     let _ = node.post_json("/bans", r#"{"address":"203.0.113.9"}"#).expect(200);
     assert_eq!(moved("dolmen_banned_addresses", &[]), 1.0);
+}
+
+#[test]
+fn what_is_refused_or_repeated_is_no_write() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let _ = node.post_json("/mineBlock", r#"{"data":[]}"#).problem(422);
+    let keyed = Request::post_json("/mineBlock", r#"{"data":["once"]}"#).header("Idempotency-Key", "once");
+    (0..3).for_each(|_| drop(node.request(&keyed).expect(200)));
+    let now = page(&node);
+    for name in ["dolmen_commit_seconds_count", "dolmen_commit_blocks_count", "dolmen_commit_blocks_sum"] {
+        assert_eq!(now.value(name, &[]), 1.0, "{name}");
+    }
 }
 
 #[test]

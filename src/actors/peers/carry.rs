@@ -302,11 +302,12 @@ impl PeerManager {
             manager.now();
             match &error {
                 None => {
-                    let (from, to) = (heights.last(), heights.first());
+                    // Highest first.
+                    let (first, last) = (heights.last().map(|height| height.0), heights.first().map(|height| height.0));
                     info!(
                         link = id,
-                        ?from,
-                        ?to,
+                        first,
+                        last,
                         blocks = heights.len(),
                         "damaged blocks were fetched again and written"
                     );

@@ -309,7 +309,12 @@ impl PeerManager {
             let known = self.sync.repair().wanted;
             self.sync.damaged(broken.iter().copied());
             if self.sync.repair().wanted > known {
-                error!(from = %first, to = %last, blocks = broken.len(), "blocks are damaged and fetched again from peers");
+                error!(
+                    first = first.0,
+                    last = last.0,
+                    blocks = broken.len(),
+                    "blocks are damaged and fetched again from peers"
+                );
             }
         }
     }

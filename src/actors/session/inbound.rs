@@ -72,7 +72,7 @@ pub fn admit(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Sha
     match remote.map(|remote| Admission::ask(shared, remote.ip())) {
         Some(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
         Some(Err(reason)) => {
-            debug!(?remote, %reason, "connection refused");
+            debug!(remote = remote.map(tracing::field::display), %reason, "connection refused");
             // It may be closed already.
             let _ = socket.shutdown(Shutdown::Both);
         }

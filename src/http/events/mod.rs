@@ -269,7 +269,8 @@ impl Teller {
 
     /// The body of the response is not asked for more while the reader does not read, so only its socket ends it.
     fn cut_off(self) {
-        info!(remote = ?self.remote, at = %self.feed.position(), "reader of events dropped: it does not read");
+        let remote = self.remote.map(tracing::field::display);
+        info!(remote, at = %self.feed.position(), "reader of events dropped: it does not read");
         if let Some(socket) = &self.socket {
             socket.shut();
         }

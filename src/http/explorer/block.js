@@ -209,6 +209,13 @@ async function checkDown(block) {
 
 export function start() {
   draw();
+  // A drawing is made for the room there is.
+  let width = innerWidth;
+  addEventListener('resize', () => {
+    if (innerWidth === width || !shown.block) return;
+    width = innerWidth;
+    drawTree(shown.block, shown.block.hash);
+  });
   on('tip', () => {
     showNewest();
     const { block } = shown;

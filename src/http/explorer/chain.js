@@ -71,6 +71,8 @@ function showPager() {
   const tip = state.tip?.index ?? 0;
   const top = view.rows[0]?.index ?? 0, bottom = view.rows.at(-1)?.index ?? 0;
   const newer = tip - top;
+  // Nothing to turn to while everything stands here.
+  $('pager').hidden = tip < WINDOW;
   $('latest').disabled = view.following;
   $('latest').textContent = !view.following && newer > 0 ? t('latest-n', { n: grouped(newer) }) : t('latest');
   $('newer').disabled = view.following || newer <= 0;

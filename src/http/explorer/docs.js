@@ -19,7 +19,7 @@ function type(schema) {
   return schema.items ? ['array of ', ...type(schema.items)] : [word];
 }
 
-const cells = (names, rows) => el('div', { class: 'scroll' }, el('table', { class: 'cells' },
+const cells = (title, names, rows) => el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': title }, el('table', { class: 'cells' },
   el('thead', {}, el('tr', {}, ...names.map(name => el('th', { scope: 'col' }, name)))),
   el('tbody', {}, ...rows.map(row => el('tr', {}, ...row.map(cell => el('td', {}, ...[cell].flat())))))));
 
@@ -36,7 +36,9 @@ function example(api, schema) {
 
 function curl(api, method, path, operation) {
   const body = operation.requestBody?.content['application/json'];
-  const parts = ['curl', method === 'get' ? null : `-X ${method.toUpperCase()}`, `${location.origin}${path}`];
+  const named = (operation.parameters ?? []).filter(parameter => parameter.in === 'path' && parameter.example !== undefined);
+  const place = named.reduce((text, { name, example: hint }) => text.replace(`{${name}}`, hint), path);
+  const parts = ['curl', method === 'get' ? null : `-X ${method.toUpperCase()}`, `${location.origin}${place}`];
   if (body) parts.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(example(api, body.schema))}'`);
   return parts.filter(Boolean).join(' ');
 }
@@ -76,18 +78,18 @@ function route(api, method, path, operation) {
     el('div', {},
       operation.description && el('p', {}, ...prose(operation.description)),
       el('pre', { tabindex: '0' }, curl(api, method, path, operation)),
-      parameters.length > 0 && [el('h4', {}, 'Parameters'), cells(['Name', 'In', 'Type', 'Meaning'], parameters.map(p => [code(p.name), place(p), type(p.schema), prose(p.description ?? '')]))],
-      body && [el('h4', {}, 'Body'), el('p', {}, code(body[0]), ' ', ...type(body[1].schema))],
-      el('h4', {}, 'Answers'),
-      cells(['Status', 'Type', 'Meaning'], answers.map(([status, { content, description }]) => [code(status), type(Object.values(content ?? {})[0]?.schema), prose(description)])),
-      method === 'get' && path !== '/events' && [el('h4', {}, 'Try it'), trial(path, parameters)]));
+      parameters.length > 0 && [el('h3', {}, 'Parameters'), cells('Parameters', ['Name', 'In', 'Type', 'Meaning'], parameters.map(p => [code(p.name), place(p), type(p.schema), prose(p.description ?? '')]))],
+      body && [el('h3', {}, 'Body'), el('p', {}, code(body[0]), ' ', ...type(body[1].schema))],
+      el('h3', {}, 'Answers'),
+      cells('Answers', ['Status', 'Type', 'Meaning'], answers.map(([status, { content, description }]) => [code(status), type(Object.values(content ?? {})[0]?.schema), prose(description)])),
+      method === 'get' && path !== '/events' && [el('h3', {}, 'Try it'), trial(path, parameters)]));
 }
 
 function object([name, schema]) {
   const fields = Object.entries(schema.properties ?? {});
   return el('details', { id: `object-${name}` },
     el('summary', {}, code(name), el('span', { class: 'quiet' }, ...prose(schema.description ?? ''))),
-    el('div', {}, cells(['Field', 'Type', 'Meaning'], fields.map(([field, of]) => [code(field), type(of), prose(of.description ?? '')]))));
+    el('div', {}, cells('Fields', ['Field', 'Type', 'Meaning'], fields.map(([field, of]) => [code(field), type(of), prose(of.description ?? '')]))));
 }
 
 // A link to an object opens it.

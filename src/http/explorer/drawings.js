@@ -119,36 +119,44 @@ export function merkleShape(rows, leaf, width, pick) {
 const MAX_PEERS = 24;
 
 // An address in little room; the table has it whole.
-function called(address) {
+function called(address, room) {
   const name = address.replace(/^wss?:\/\//, '');
-  return name.length > 22 ? `${name.slice(0, 12)}…${name.slice(-9)}` : name;
+  return name.length > room ? `${name.slice(0, room - 10)}…${name.slice(-9)}` : name;
 }
 
-// `room` is the width of the place, in pixels.
+// `room` is the width of the place, in pixels. Where there is none for the names of all, the table alone has them.
 export function peerGraph(peers, tip, room) {
-  const shown = peers.slice(0, MAX_PEERS);
+  const shown = peers.slice(0, MAX_PEERS), count = shown.length, few = count <= 2;
   const width = Math.max(320, Math.min(720, room)), narrow = width < 560;
-  const height = shown.length > 8 ? (narrow ? 760 : 520) : shown.length > 2 ? (narrow ? 420 : 340) : 190, x0 = width / 2, y0 = height / 2;
+  const named = count <= (narrow ? 6 : 12), size = named ? 22 : narrow ? 10 : 13;
+  const height = few ? 136 : narrow ? 420 : count > 8 && named ? 520 : 340;
+  const x0 = count === 1 ? width * 0.3 : width / 2, y0 = few ? 46 : height / 2;
   const around = shown.map((peer, at) => {
-    const angle = -Math.PI / 2 + (at + 0.5) * 2 * Math.PI / Math.max(shown.length, 1);
-    const x = x0 + Math.cos(angle) * (width / 2 - (narrow ? 56 : 110)), y = y0 + Math.sin(angle) * (height / 2 - 52);
+    // Two stand at the sides, where there is most room; more go around, none right above or below.
+    const angle = few ? at * Math.PI : -Math.PI / 2 + (at + 0.5) * 2 * Math.PI / count;
+    const reach = count === 1 ? width * 0.4 : width / 2 - (narrow ? 56 : 110);
+    const x = x0 + Math.cos(angle) * reach, y = y0 + Math.sin(angle) * (height / 2 - 66);
     const [dx, dy] = [x - x0, y - y0], length = Math.hypot(dx, dy) || 1;
     const edge = (from, r) => [from[0] + dx / length * r, from[1] + dy / length * r];
-    const near = edge([x0, y0], 46), far = edge([x, y], -28);
+    const near = edge([x0, y0], 46), far = edge([x, y], -size - 6);
     const [from, to] = peer.direction === 'inbound' ? [far, near] : [near, far];
     const marks = { class: `link ${peer.kind}`, 'marker-end': peer.direction ? 'url(#arrow)' : null };
     const line = svg('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1], ...marks });
-    const latency = typeof peer.latencyMs === 'number' ? `${peer.latencyMs.toFixed(1)} ms` : '';
+    // Only where it does not cover the line.
+    const latency = typeof peer.latencyMs === 'number' && named && length > 180 ? `${peer.latencyMs.toFixed(1)} ms` : '';
     const middle = [(near[0] + far[0]) / 2, (near[1] + far[1]) / 2];
     const shape = peer.kind === 'tutorial'
-      ? svg('rect', { x: x - 20, y: y - 20, width: 40, height: 40, rx: 6 })
-      : svg('circle', { cx: x, cy: y, r: 22 });
+      ? svg('rect', { x: x - size + 2, y: y - size + 2, width: 2 * size - 4, height: 2 * size - 4, rx: 6 })
+      : svg('circle', { cx: x, cy: y, r: size });
     const same = peer.tip && tip && peer.tip.hash === tip.hash;
-    const under = y + 40;
-    return svg('g', { class: `peer ${peer.kind} ${same ? 'same' : ''}` }, line, shape,
-      text(x, y + 5, peer.tip ? grouped(peer.tip.index) : '?', { class: 'small strong' }),
-      text(x, under, called(peer.address), { class: 'small' }),
-      latency ? text(middle[0], middle[1] - 6, latency, { class: 'small halo' }) : null);
+    // A number too long for the shape stands beside the name; both stand away from the line.
+    const index = peer.tip ? grouped(peer.tip.index) : '?', inside = named && index.length <= 5;
+    const words = [called(peer.address, narrow ? 16 : 22), ...inside ? [] : [index]], above = !few && dy < 0;
+    const place = at => above ? y - size - 9 - 16 * (words.length - 1 - at) : y + size + 18 + 16 * at;
+    return titled(svg('g', { class: `peer ${peer.kind} ${same ? 'same' : ''}` }, line, shape,
+      text(x, y + 5, inside ? index : !peer.tip ? '?' : same ? '=' : '≠', { class: 'small strong' }),
+      ...named ? words.map((word, at) => text(x, place(at), word, { class: at ? 'small strong halo' : 'small halo' })) : [],
+      latency ? text(middle[0], middle[1] - 6, latency, { class: 'small halo' }) : null), `${peer.address}  ${index}`);
   });
   const arrow = svg('marker', { id: 'arrow', viewBox: '0 0 10 10', refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: 'auto' },
     svg('path', { d: 'M0 0L10 5L0 10z' }));
@@ -170,10 +178,12 @@ export function forkTree(branches, best, room) {
   const narrow = room < 560, left = narrow ? 24 : 60, unit = narrow ? 30 : 42, rise = 64, top = 30;
   // A branch stands right of its fork; what lies between two forks is left out of the trunk, and its number told.
   const longest = Math.min(DOTS, Math.max(1, ...shown.map(branch => branch.length)));
-  const space = Math.max((longest + 2) * unit, 130);
+  const space = Math.max((longest + 2) * unit, 220);
   const x = new Map(forks.map((fork, at) => [fork, left + at * space]));
   const width = Math.max(Math.min(room, 900), left + (forks.length - 1) * space + Math.max(longest * unit, 170) + 90, 300);
-  const y0 = top + shown.length * rise + 6, height = y0 + 46, end = width - 34;
+  // Only branches of one fork stand above each other.
+  const level = shown.map((branch, at) => shown.slice(0, at).filter(other => other.fork.index === branch.fork.index).length);
+  const y0 = top + (Math.max(...level) + 1) * rise + 6, height = y0 + 46, end = width - 34;
   const open = (hash, label, ...children) =>
     svg('a', { href: `#/${hash}`, 'aria-label': label }, ...children.map(child => titled(child, label)));
   const stops = [...forks.map(fork => [fork, x.get(fork)]), [best.index, end]];
@@ -192,7 +202,7 @@ export function forkTree(branches, best, room) {
     text(end + 12, y0 + 32, `${t('tip')} ${grouped(best.index)}`, { class: 'small strong', 'text-anchor': 'end' }),
   ];
   const arms = shown.map((branch, at) => {
-    const from = x.get(branch.fork.index), y = top + at * rise;
+    const from = x.get(branch.fork.index), y = y0 - 6 - (level[at] + 1) * rise;
     const dots = Math.min(DOTS, branch.length), kind = branch.parked ? 'parked' : 'kept';
     const place = n => from + unit * (n + 1.2), last = place(dots - 1);
     const path = svg('path', { d: `M${from} ${y0} C${from} ${y + 22} ${from + 4} ${y} ${from + unit} ${y} L${last} ${y}`, class: `arm ${kind}` });

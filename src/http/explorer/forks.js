@@ -13,7 +13,7 @@ export function draw() {
     el('section', { 'aria-labelledby': 'forks-title' },
       el('div', { class: 'head' }, el('h2', { id: 'forks-title', tabindex: '-1' }, t('forks-title'))),
       el('p', { class: 'quiet', id: 'forks-said' }),
-      el('div', { id: 'tree-of-forks', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('forks-title') }),
+      el('div', { id: 'tree-of-forks', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('forks-drawn') }),
       el('div', { class: 'scroll' }, el('table', { id: 'branches', class: 'cards', role: 'table', 'aria-labelledby': 'forks-title' }))),
     el('section', { 'aria-labelledby': 'reorgs-title' },
       el('div', { class: 'head' }, el('h2', { id: 'reorgs-title' }, t('reorgs-title'))), el('ol', { class: 'reorgs', id: 'reorgs' })));
@@ -27,8 +27,11 @@ function drawForks() {
   const none = branches.length === 0;
   $('forks-said').textContent = none ? t('forks-none') : t('forks-legend');
   if (none) { $('tree-of-forks').replaceChildren(); $('branches').replaceChildren(); return; }
-  const { drawing, left } = forkTree(branches, best, $('tree-of-forks').clientWidth || 720);
-  $('tree-of-forks').replaceChildren(drawing, left > 0 ? el('p', { class: 'quiet' }, t('forks-left', { n: grouped(left) })) : '');
+  const place = $('tree-of-forks'), at = place.childElementCount > 0 && place.clientWidth > 0 ? place.scrollLeft : Infinity;
+  const { drawing, left } = forkTree(branches, best, place.clientWidth || 720);
+  place.replaceChildren(drawing, left > 0 ? el('p', { class: 'quiet' }, t('forks-left', { n: grouped(left) })) : '');
+  // Where there is no room for all of it, the newest is seen first.
+  place.scrollLeft = Math.min(at, place.scrollWidth);
   const names = ['tip', 'block', 'forks-at', 'length', 'state'];
   refill($('branches'), table(names.map(name => t(name)), branches.slice(0, 50).map(({ tip, fork, length, parked }) => ({ kind: parked ? 'parked' : null, cells: [
     link(tip.hash, undefined, { 'data-key': tip.hash }), grouped(tip.index), grouped(fork.index), grouped(length),
@@ -36,10 +39,16 @@ function drawForks() {
   ] }))));
 }
 
+// A receipt's id is the hash of the block that its entries were mined in first, and their place in it.
+function receipt(id) {
+  const [hash, place] = id.split('-');
+  return el('a', { class: 'mono', href: `/receipts/${id}`, title: `${t('receipt')} ${id}`, 'data-key': id }, `${hash.slice(0, 8)}…-${place}`);
+}
+
 function drawReorgs() {
   if (!$('reorgs')) return;
   const some = (all, number, name) => {
-    const named = all.slice(0, LISTED).map(each => typeof each === 'string' ? el('span', { class: 'mono' }, each) : link(each.hash, `${grouped(each.index)} ${each.hash.slice(0, 6)}`, { 'data-key': each.hash }));
+    const named = all.slice(0, LISTED).map(each => typeof each === 'string' ? receipt(each) : link(each.hash, `${grouped(each.index)} ${each.hash.slice(0, 6)}`, { 'data-key': each.hash }));
     const left = number - named.length;
     return el('p', {}, el('strong', {}, t(name)), ' ', ...named.flatMap(each => [each, ' ']), left > 0 ? t('reorg-more', { n: grouped(left) }) : '');
   };

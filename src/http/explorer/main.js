@@ -60,8 +60,9 @@ function facts() {
   title();
 }
 
-function notice(id, text) {
-  if ($(id).textContent !== (text ?? '')) $(id).textContent = text ?? '';
+// Says it in its own place, or in a part of it that leaves room for a link.
+function notice(id, text, place = id) {
+  if ($(place).textContent !== (text ?? '')) $(place).textContent = text ?? '';
   $(id).hidden = !text;
 }
 
@@ -69,7 +70,7 @@ function notices() {
   const { status, gone, sync } = state;
   notice('gone', gone === null ? null : gone ? t('gone-why', { why: gone }) : t('gone'));
   notice('problem', status?.problem && t('problem-is', { why: status.problem }));
-  notice('parked', status?.parkedBranches ? t('parked-are', { n: grouped(status.parkedBranches) }) : null);
+  notice('parked', status?.parkedBranches ? t('parked-are', { n: grouped(status.parkedBranches) }) : null, 'parked-said');
   $('sync').hidden = !sync;
   if (sync) {
     $('sync-text').textContent = t('sync-is', { at: grouped(sync.at), target: grouped(sync.target) });

@@ -12,7 +12,7 @@ export function draw() {
   $('view-network').replaceChildren(
     el('section', { 'aria-labelledby': 'peers-title' },
       el('div', { class: 'head' }, el('h2', { id: 'peers-title', tabindex: '-1' }, t('peers-title'))),
-      el('div', { id: 'graph', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('peers-title') }), el('p', { class: 'quiet', id: 'graph-left' }),
+      el('div', { id: 'graph', class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('peers-drawn') }), el('p', { class: 'quiet', id: 'graph-left' }),
       el('p', { class: 'quiet' }, t('legend')),
       el('div', { class: 'scroll' }, el('table', { id: 'peers', class: 'cards', role: 'table', 'aria-labelledby': 'peers-title' })),
       el('form', { id: 'add', onsubmit: add },
