@@ -209,7 +209,7 @@ impl Derived {
         let (tip, entered) = thread::scope(|scope| {
             let mut tip = base;
             let mut entered = Vec::new();
-            let mut indexing: Option<ScopedJoinHandle<'_, ()>> = None;
+            let mut writing: Option<ScopedJoinHandle<'_, ()>> = None;
             loop {
                 let chunk: Vec<Entry> = entering.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
                 let Some(last) = chunk.last() else { break };
@@ -220,16 +220,15 @@ impl Derived {
                     entered.extend(chunk.iter().map(|entry| entry.hash).filter(|hash| sides.contains_key(hash)));
                 }
                 drop(sides);
-                this.write_places(from, &chunk);
                 if chunk.len() < RUN {
-                    this.index(from, &chunk);
+                    this.write_heights(from, &chunk);
                 } else {
-                    // One chunk's index at a time: more would only take memory.
-                    join(indexing.take());
-                    indexing = Some(scope.spawn(move || this.index_run(from, &chunk)));
+                    // One chunk is written while the next is read: more at a time would only take memory.
+                    join(writing.take());
+                    writing = Some(scope.spawn(move || this.write_run(from, &chunk)));
                 }
             }
-            join(indexing);
+            join(writing);
             Ok::<_, StorageError>((tip, entered))
         })?;
         let mut view = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
@@ -251,23 +250,20 @@ impl Derived {
     /// Writes entries to `heights` and what finds them by hash. Without room they stay in memory until there is some.
     fn write_heights(&self, from: Height, entries: &[Entry]) {
         self.write_places(from, entries);
-        self.index(from, entries);
-    }
-
-    fn write_places(&self, from: Height, entries: &[Entry]) {
-        if let Err(error) = self.shared.positions.write(from.0, entries.iter().copied()) {
-            tracing::warn!(%error, %from, blocks = entries.len(), "places of blocks stay in memory for now");
-        }
-    }
-
-    fn index(&self, from: Height, entries: &[Entry]) {
         let tables = &self.shared.tables;
         tables.insert(Table::Heights, heights_by_hash(from, entries));
         note_unwritten(tables.spill(Table::Heights));
     }
 
-    /// As [`index`](Self::index), for many.
-    fn index_run(&self, from: Height, entries: &[Entry]) {
+    fn write_places(&self, from: Height, entries: &[Entry]) {
+        if let Err(error) = self.shared.positions.write(from.0, entries) {
+            tracing::warn!(%error, %from, blocks = entries.len(), "places of blocks stay in memory for now");
+        }
+    }
+
+    /// As [`write_heights`](Self::write_heights), for many.
+    fn write_run(&self, from: Height, entries: &[Entry]) {
+        self.write_places(from, entries);
         note_unwritten(self.shared.tables.insert_run(Table::Heights, heights_by_hash(from, entries).collect()));
     }
 

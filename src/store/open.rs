@@ -400,7 +400,7 @@ fn empty(disk: &Arc<dyn Disk>, dir: &Path) -> io::Result<(Positions, Tables)> {
     let heights = disk.create(&dir.join("heights"))?;
     let positions = Positions::new(heights);
     let genesis = Entry { hash: genesis::tip().hash, place: Place::NONE };
-    positions.write(0, std::iter::once(genesis)).map_err(io::Error::other)?;
+    positions.write(0, &[genesis]).map_err(io::Error::other)?;
     disk.sync_dir(dir)?;
     disk::remove_if_there(&**disk, &index_dir.join(REBUILD))?;
     Ok((positions, Tables::new(Arc::clone(disk), index_dir)))

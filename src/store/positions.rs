@@ -148,13 +148,10 @@ impl Positions {
 
     /// Writes entries from a height on. What does not fit on the disk is remembered, and written by
     /// [`catch_up`](Self::catch_up).
-    pub(super) fn write(&self, from: u64, entries: impl Iterator<Item = Entry>) -> Result<(), StorageError> {
-        let mut at = from;
-        let mut entries = entries.peekable();
-        let mut bytes = Vec::new();
+    pub(super) fn write(&self, from: u64, entries: &[Entry]) -> Result<(), StorageError> {
+        let mut bytes = Vec::with_capacity(entries.len().min(CHUNK) * ENTRY);
         let mut outcome = Ok(());
-        while entries.peek().is_some() {
-            let chunk: Vec<Entry> = entries.by_ref().take(CHUNK).collect();
+        for (chunk, at) in entries.chunks(CHUNK).zip((from..).step_by(CHUNK)) {
             bytes.clear();
             for (entry, height) in chunk.iter().zip(at..) {
                 bytes.extend_from_slice(&entry.to_bytes(height));
@@ -164,11 +161,10 @@ impl Positions {
                 outcome = Err(from_disk("writing heights", &error));
             }
             if outcome.is_err() {
-                self.remember(at, &chunk);
+                self.remember(at, chunk);
             } else {
                 self.forget(at, chunk.len() as u64);
             }
-            at += chunk.len() as u64;
         }
         outcome
     }

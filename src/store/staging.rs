@@ -171,9 +171,12 @@ impl Staging {
     /// What `heights` will say of the blocks when the first part is the log's segment `first`.
     pub(super) fn entries(&self, first: u32) -> impl Iterator<Item = Result<Entry, StorageError>> {
         let chunks = (0..self.count).step_by(CHUNK as usize);
-        chunks.flat_map(move |from| match self.read_entries(from, first) {
-            Ok(entries) => entries.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
+        chunks.flat_map(move |from| {
+            let (entries, error) = match self.read_entries(from, first) {
+                Ok(entries) => (entries, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            entries.into_iter().map(Ok).chain(error)
         })
     }
 

@@ -411,7 +411,7 @@ impl<'r> Replay<'r> {
             return Ok(());
         }
         for (fork, left) in departures.into_iter().rev() {
-            let written = shared.positions.write(fork + 1, left.into_iter());
+            let written = shared.positions.write(fork + 1, &left);
             written.map_err(|error| self.failed(error))?;
         }
         // The files that say so may be replaced from now on.
