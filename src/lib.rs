@@ -23,7 +23,8 @@
 //! - [`peer`]: what nodes say to each other, and how they come to the same chain. Pure.
 //! - [`store`]: the chain on disk: a log that is the truth, and what is derived from it.
 //! - [`actors`]: who owns what moves, and who tells whom.
-//! - [`http`]: the routes; [`metrics`]: what is counted.
+//! - [`http`]: the routes; [`metrics`]: what is counted; [`server`]: how both ports are served;
+//!   [`helpers`]: threads for long work.
 //! - [`node`]: all wiring; [`devnet`]: several nodes in one process.
 //! - [`cli`], [`client`], [`config`], [`exit`], [`signals`], [`text`], [`tls`]: the rim.
 //!
@@ -38,6 +39,9 @@ pub mod store;
 pub mod actors;
 pub mod http;
 pub mod metrics;
+pub mod server;
+
+pub mod helpers;
 
 pub mod devnet;
 pub mod node;

@@ -1,15 +1,17 @@
 //! A node: all wiring, used by `dolmen node`, by `devnet` and by tests. Many fit into one process.
 
+use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::{Extensions, Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, web};
 use prometheus_client::registry::Registry;
 use rustls::{ClientConfig, ServerConfig};
 use thiserror::Error;
@@ -19,7 +21,7 @@ use crate::actors::chain::{self, ChainActor};
 use crate::actors::clock::Stopwatch;
 use crate::actors::peers::{self, PeerManager};
 use crate::actors::scrub::Scrubber;
-use crate::actors::session::{Door, Shared, accept, admit, keep_socket};
+use crate::actors::session::{Door, Shared, accept, admit, turn};
 use crate::config::Config;
 use crate::http;
 use crate::http::events::Events;
@@ -29,6 +31,10 @@ use crate::ledger::storage::StorageError;
 use crate::metrics::Metrics;
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::HANDSHAKE_TIMEOUT;
+use crate::server::places::Places;
+use crate::server::socket::{Socket, keep_socket};
+use crate::server::turnstile::Turnstile;
+use crate::server::{Settings, serve};
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
 use crate::tls::{self, TlsError};
 
@@ -38,7 +44,7 @@ const GRACE_SECONDS: u64 = 3;
 /// Threads that answer HTTP: answers are short, long reads happen elsewhere.
 const HTTP_WORKERS: usize = 2;
 
-/// Sockets at the peer port that are about to be closed.
+/// Sockets at a port that are about to be closed.
 const REFUSED_SOCKETS: usize = 64;
 
 /// File with the address book in the data dir.
@@ -99,7 +105,7 @@ impl Node {
     /// A taken port or an unusable data dir; nothing is left running.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let stopwatch = Stopwatch::start();
-        let Tls { serve, dial } = load_tls(config)?;
+        let Tls { identity, dial } = load_tls(config)?;
         let dials_tls = dial.is_some();
         let http_listener = listen(config.http, "HTTP", "--http")?;
         let p2p_listener = listen(config.p2p, "peers", "--p2p")?;
@@ -128,7 +134,7 @@ impl Node {
             peers: config.peers.clone(),
             cluster_key: config.cluster_key.clone(),
             tls: dial,
-            scheme: if serve.is_some() { Scheme::Tls } else { Scheme::Plain },
+            scheme: if identity.is_some() { Scheme::Tls } else { Scheme::Plain },
             metrics: metrics.clone(),
         };
         let manager = PeerManager::start_in_arbiter(&peers_arbiter.handle(), move |_| PeerManager::new(parts));
@@ -145,6 +151,7 @@ impl Node {
             peers: manager.clone(),
             reader: reader.clone(),
             events: events.clone(),
+            reads: http::reads::Reads::default(),
             stopwatch,
             slots: config.slots,
             max_reorg: config.max_reorg,
@@ -152,20 +159,20 @@ impl Node {
             metrics: metrics.clone(),
             registry: Arc::new(registry),
         };
-        let guard = Guard { hosts: config.allowed_hosts.clone(), token: config.api_token.clone(), ..Guard::default() };
+        let guard = Guard::new(config.allowed_hosts.clone(), config.api_token.clone());
         if guard.token.is_none() && !http_address.ip().is_loopback() {
             warn!(http = %http_address, "HTTP listens beyond this machine without a token: whoever reaches it can mine; \
                 set --api-token-file, or listen on 127.0.0.1");
         }
-        let http_server = serve_http(http_listener, app, guard, serve.clone())
+        let http_server = serve_http(http_listener, app, guard, config.max_clients, identity.clone())
             .map_err(|error| StartError::System(error.to_string()))?;
         let door = Door { manager: manager.clone(), shared };
-        let p2p_server = serve_peers(p2p_listener, door, config.slots.sockets(), serve.clone())
+        let p2p_server = serve_peers(p2p_listener, door, config.slots.sockets(), identity.clone())
             .map_err(|error| StartError::System(error.to_string()))?;
         let (http_handle, p2p_handle) = (http_server.handle(), p2p_server.handle());
         actix_web::rt::spawn(http_server);
         actix_web::rt::spawn(p2p_server);
-        info!(http = %http_address, p2p = %p2p_address, tls = serve.is_some(), closed = config.cluster_key.is_some(),
+        info!(http = %http_address, p2p = %p2p_address, tls = identity.is_some(), closed = config.cluster_key.is_some(),
             data_dir = %config.data_dir.display(), %tip, max_inbound = config.slots.inbound,
             max_outbound = config.slots.outbound, max_reorg = config.max_reorg,
             millis = stopwatch.millis(), "node ready");
@@ -278,24 +285,46 @@ fn log_report(report: &OpenReport) {
 /// What a node speaks TLS with.
 struct Tls {
     /// As a server, on both ports.
-    serve: Option<ServerConfig>,
+    identity: Option<ServerConfig>,
     /// As a client, to peers.
     dial: Option<Arc<ClientConfig>>,
 }
 
 fn load_tls(config: &Config) -> Result<Tls, TlsError> {
     tls::install();
-    let serve = config.tls.identity.as_ref().map(|(cert, key)| tls::server(cert, key)).transpose()?;
+    let identity = config.tls.identity.as_ref().map(|(cert, key)| tls::server(cert, key)).transpose()?;
     let dial = config.tls.ca.as_deref().map(tls::client).transpose()?;
     let secure = |address: &&PeerAddress| address.scheme() == Scheme::Tls;
     if let (None, Some(address)) = (&dial, config.peers.iter().find(secure)) {
         return Err(TlsError::NoAuthority { address: address.to_string() });
     }
-    Ok(Tls { serve, dial })
+    Ok(Tls { identity, dial })
 }
 
-fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<ServerConfig>) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
+fn serve_http(
+    listener: TcpListener,
+    app: http::App,
+    guard: Guard,
+    max_clients: usize,
+    tls: Option<ServerConfig>,
+) -> io::Result<Server> {
+    let places = Places::new(max_clients);
+    let opened = move |connection: &dyn Any, extensions: &mut Extensions| {
+        keep_socket(connection, extensions);
+        // Without a spare file descriptor there is no handle to the socket, and the connection is not counted.
+        if let (Some(socket), Some(turnstile)) = (extensions.get::<Socket>(), extensions.get::<Rc<Turnstile>>()) {
+            turnstile.take_place(places.take(socket.clone()));
+        }
+    };
+    let settings = Settings {
+        workers: HTTP_WORKERS,
+        // Of each worker, so that those that have to go are closed at once and do not wait in line before others.
+        connections: max_clients + REFUSED_SOCKETS,
+        patience: HANDSHAKE_TIMEOUT,
+        grace_seconds: GRACE_SECONDS,
+        tls,
+    };
+    serve(listener, settings, Arc::new(opened), move || {
         App::new()
             .app_data(web::Data::new(app.clone()))
             .app_data(web::Data::new(guard.clone()))
@@ -303,35 +332,23 @@ fn serve_http(listener: TcpListener, app: http::App, guard: Guard, tls: Option<S
             .wrap(from_fn(http::guard::guard))
             .wrap(from_fn(http::metrics::observe))
     })
-    // Readers of events that do not read are dropped by their socket.
-    .on_connect(keep_socket)
-    .workers(HTTP_WORKERS)
-    .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
-    .shutdown_timeout(GRACE_SECONDS)
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
-    };
-    Ok(server.run())
 }
 
 fn serve_peers(listener: TcpListener, door: Door, sockets: usize, tls: Option<ServerConfig>) -> io::Result<Server> {
     let shared = door.shared.clone();
-    let server = HttpServer::new(move || {
-        App::new().app_data(web::Data::new(door.clone())).service(web::resource("/").route(web::get().to(accept)))
-    })
-    .on_connect(move |connection, extensions| admit(connection, extensions, &shared))
-    .workers(1)
-    // Some more than may stay, so that those beyond are closed at once and do not wait in line before others.
-    .max_connections(sockets + REFUSED_SOCKETS)
-    .client_request_timeout(HANDSHAKE_TIMEOUT)
-    .tls_handshake_timeout(HANDSHAKE_TIMEOUT)
-    .shutdown_timeout(1)
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
+    let opened = move |connection: &dyn Any, extensions: &mut Extensions| admit(connection, extensions, &shared);
+    let settings = Settings {
+        workers: 1,
+        // Some more than may stay, so that those beyond are closed at once and do not wait in line before others.
+        connections: sockets + REFUSED_SOCKETS,
+        patience: HANDSHAKE_TIMEOUT,
+        grace_seconds: 1,
+        tls,
     };
-    Ok(server.run())
+    serve(listener, settings, Arc::new(opened), move || {
+        App::new()
+            .app_data(web::Data::new(door.clone()))
+            .service(web::resource("/").route(web::get().to(accept)))
+            .wrap(from_fn(turn))
+    })
 }

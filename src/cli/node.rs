@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
@@ -68,6 +69,9 @@ pub struct NodeArgs {
     /// Links that others may open from one address beyond this machine [env: DOLMEN_MAX_PER_ADDRESS] [default: 8]
     #[arg(long, value_name = "LINKS")]
     max_per_address: Option<usize>,
+    /// Connections of HTTP clients; of more than these the stillest goes [env: DOLMEN_MAX_CLIENTS] [default: 1024]
+    #[arg(long, value_name = "CLIENTS")]
+    max_clients: Option<usize>,
     /// A TOML file with settings
     #[arg(long, value_name = "FILE", env = "DOLMEN_CONFIG")]
     config: Option<PathBuf>,
@@ -107,6 +111,7 @@ impl NodeArgs {
     pub fn run(self) -> Result<(), Failure> {
         let config = self.sources()?.config()?;
         start_log(&config.log, config.log_format)?;
+        allow_files();
         in_system(async {
             let mut signals = Signals::listen().map_err(|error| Failure::new(FAILURE, error))?;
             let node = Node::start(&config).await.map_err(|error| match error {
@@ -143,6 +148,7 @@ impl NodeArgs {
             max_inbound: self.max_inbound,
             max_outbound: self.max_outbound,
             max_per_address: self.max_per_address,
+            max_clients: self.max_clients,
             log: self.log.log,
             log_format: self.log.log_format,
         };
@@ -272,6 +278,14 @@ impl DevnetArgs {
             Ok(())
         })
     }
+}
+
+/// Lets the process have as many files and sockets open as the system grants: 1,024, which many shells set at first, are
+/// fewer than the connections that may be open.
+fn allow_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where the system refuses, what there is has to do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Prints data. A reader that went away does not want it.

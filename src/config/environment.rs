@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::{ConfigError, Layer, socket_address};
 
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 18] = [
     "DOLMEN_HTTP",
     "DOLMEN_P2P",
     "DOLMEN_DATA_DIR",
@@ -23,6 +23,7 @@ const VARIABLES: [&str; 17] = [
     "DOLMEN_MAX_INBOUND",
     "DOLMEN_MAX_OUTBOUND",
     "DOLMEN_MAX_PER_ADDRESS",
+    "DOLMEN_MAX_CLIENTS",
     "DOLMEN_LOG",
     "DOLMEN_LOG_FORMAT",
 ];
@@ -59,6 +60,7 @@ pub fn parse_environment(variables: &BTreeMap<String, String>) -> Result<Layer, 
         max_inbound: count("DOLMEN_MAX_INBOUND")?,
         max_outbound: count("DOLMEN_MAX_OUTBOUND")?,
         max_per_address: count("DOLMEN_MAX_PER_ADDRESS")?,
+        max_clients: count("DOLMEN_MAX_CLIENTS")?,
         log: text("DOLMEN_LOG"),
         log_format: text("DOLMEN_LOG_FORMAT")
             .map(|text| {

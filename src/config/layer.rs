@@ -40,6 +40,8 @@ pub struct Layer {
     pub max_outbound: Option<usize>,
     /// See [`Slots::per_address`](crate::peer::slots::Slots::per_address).
     pub max_per_address: Option<usize>,
+    /// See [`Config::max_clients`].
+    pub max_clients: Option<usize>,
     /// See [`Config::log`].
     pub log: Option<String>,
     /// See [`Config::log_format`].
@@ -62,6 +64,7 @@ impl Layer {
             scrub_rate,
             max_reorg,
             slots,
+            max_clients,
             log,
             log_format,
         } = Config::default();
@@ -81,6 +84,7 @@ impl Layer {
             max_inbound: Some(slots.inbound),
             max_outbound: Some(slots.outbound),
             max_per_address: Some(slots.per_address),
+            max_clients: Some(max_clients),
             log: Some(log),
             log_format: Some(log_format),
         }

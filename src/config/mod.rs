@@ -21,6 +21,7 @@
 //! | `--max-inbound` | `DOLMEN_MAX_INBOUND` | `max_inbound` | 64 |
 //! | `--max-outbound` | `DOLMEN_MAX_OUTBOUND` | `max_outbound` | 16 |
 //! | `--max-per-address` | `DOLMEN_MAX_PER_ADDRESS` | `max_per_address` | 8 |
+//! | `--max-clients` | `DOLMEN_MAX_CLIENTS` | `max_clients` | 1024 |
 //! | `--log` | `DOLMEN_LOG` | `log` | `info` |
 //! | `--log-format` | `DOLMEN_LOG_FORMAT` | `log_format` | `auto` |
 //!
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::peer::address::{AddressError, PeerAddress};
 use crate::peer::proof::ClusterKey;
 use crate::peer::slots::Slots;
+use crate::server::places::MAX_CLIENTS;
 
 pub use environment::parse_environment;
 pub use error::ConfigError;
@@ -106,6 +108,8 @@ pub struct Config {
     pub max_reorg: u64,
     /// How many links there may be.
     pub slots: Slots,
+    /// Connections of HTTP clients at once; of more than these the stillest goes.
+    pub max_clients: usize,
     /// Which log lines are written, as `level` or `module=level,…`.
     pub log: String,
     /// How log lines look.
@@ -126,6 +130,7 @@ impl Default for Config {
             scrub_rate: DEFAULT_SCRUB_RATE,
             max_reorg: DEFAULT_MAX_REORG,
             slots: Slots::default(),
+            max_clients: MAX_CLIENTS,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }
@@ -194,6 +199,7 @@ impl Config {
             scrub_rate: first(|layer| layer.scrub_rate).unwrap_or(default.scrub_rate),
             max_reorg: first(|layer| layer.max_reorg).unwrap_or(default.max_reorg),
             slots: slots(&layers)?,
+            max_clients: max_clients(&layers)?,
             log: layers.iter().find_map(|(_, layer)| layer.log.clone()).unwrap_or(default.log),
             log_format: layers.iter().find_map(|(_, layer)| layer.log_format).unwrap_or(default.log_format),
         })
@@ -219,6 +225,21 @@ fn slots(layers: &[(Source, Layer)]) -> Result<Slots, ConfigError> {
         outbound: pick("max_outbound", |layer| layer.max_outbound, default.outbound)?,
         per_address: pick("max_per_address", |layer| layer.max_per_address, default.per_address)?,
     })
+}
+
+/// HTTP clients at the most: each takes two descriptors, and a system has a million at the most.
+const MOST_CLIENTS: usize = 65_536;
+
+fn max_clients(layers: &[(Source, Layer)]) -> Result<usize, ConfigError> {
+    let set = layers.iter().find_map(|(source, layer)| Some((*source, layer.max_clients?)));
+    match set {
+        None => Ok(Config::default().max_clients),
+        Some((_, clients)) if (1..=MOST_CLIENTS).contains(&clients) => Ok(clients),
+        Some((source, clients)) => Err(ConfigError::Value {
+            name: source.name("max_clients"),
+            why: format!("{clients} is not a number of clients from 1 to {MOST_CLIENTS}"),
+        }),
+    }
 }
 
 fn socket_address(name: &str, text: &str) -> Result<SocketAddr, ConfigError> {
@@ -294,6 +315,16 @@ mod tests {
         let error = Config::from_layers(flags, Layer::default(), Layer::default()).expect_err("too many");
         assert_eq!(error.to_string(), "--max-inbound: 5000 is more than 4096 links");
         assert!(environment(&[("DOLMEN_MAX_OUTBOUND", "-1")]).is_err());
+    }
+
+    #[test]
+    fn the_number_of_clients_is_set_alike() {
+        let env = environment(&[("DOLMEN_MAX_CLIENTS", "8")]).expect("variables");
+        let config = Config::from_layers(Layer::default(), env.clone(), Layer::default()).expect("layers");
+        assert_eq!(config.max_clients, 8);
+        let flags = Layer { max_clients: Some(0), ..Layer::default() };
+        let error = Config::from_layers(flags, env, Layer::default()).expect_err("nobody could ask");
+        assert_eq!(error.to_string(), "--max-clients: 0 is not a number of clients from 1 to 65536");
     }
 
     #[test]

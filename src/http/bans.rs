@@ -41,7 +41,7 @@ pub async fn list(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     responses((status = 200, description = "The ban", body = schema::Ban)),
 )]
 pub async fn ban(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
-    let Wish { address, seconds } = body_of(body, r#"{"address":"10.0.0.7","seconds":3600}"#)?;
+    let Wish { address, seconds } = body_of(&app, body, r#"{"address":"10.0.0.7","seconds":3600}"#).await?;
     let address = address_of(&address)?;
     let until = app.peers.send(Ban { address, seconds: seconds.unwrap_or(DEFAULT_SECONDS) }).await?;
     Ok(HttpResponse::Ok().json(json!({ "address": address, "until": until })))

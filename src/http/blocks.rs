@@ -1,15 +1,21 @@
 //! `GET /blocks` and `GET /blocks/{index|hash|tip}`: the chain as the tutorial prints it, streamed from a snapshot.
 
-use actix_web::error::BlockingError;
-use actix_web::{HttpResponse, web};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::stream;
 use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tracing::info;
 
 use super::App;
 use super::problem::Problem;
+use super::reads::Reads;
 use super::schema;
 use crate::ledger::{BlockHash, Height, SharedBlock, json};
+use crate::server::turnstile::STALL;
 use crate::store::Snapshot;
 
 /// Blocks read at once: a chunk of a few hundred kilobytes of JSON.
@@ -17,6 +23,9 @@ const CHUNK_BLOCKS: usize = 1_000;
 
 /// Bytes of entries read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Blocks of which anybody may read a part at any time, as the explorer does: one small chunk.
+const SHORT: u64 = 100;
 
 /// Part of the chain that is asked for.
 #[derive(Deserialize)]
@@ -36,12 +45,17 @@ pub struct Part {
     ),
     responses((status = 200, description = "The blocks, streamed", body = [schema::Block])),
 )]
-pub async fn list(app: web::Data<App>, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
+pub async fn list(app: web::Data<App>, request: HttpRequest, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
     let from = number("from", part.from.as_deref())?.unwrap_or(0);
     let limit = number("limit", part.limit.as_deref())?.unwrap_or(u64::MAX);
     let snapshot = app.reader.snapshot();
     let end = snapshot.tip().height.0.saturating_add(1).min(from.saturating_add(limit));
-    Ok(HttpResponse::Ok().content_type("application/json; charset=utf-8").streaming(array(snapshot, from, end)))
+    let seat = if end.saturating_sub(from) > SHORT { Some(app.reads.seat()?) } else { None };
+    let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
+    let (chunks, mut body) = mpsc::channel(1);
+    actix_web::rt::spawn(tell(cursor, app.reads.clone(), request.peer_addr(), seat, chunks));
+    let body = stream::poll_fn(move |context| body.poll_recv(context));
+    Ok(HttpResponse::Ok().content_type("application/json; charset=utf-8").streaming(body))
 }
 
 fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, Problem> {
@@ -64,21 +78,36 @@ struct Cursor {
     ended: bool,
 }
 
-/// The text of the array, chunk by chunk: memory is that of two chunks, whatever the chain's length, one that is being sent
-/// and the next. A block that cannot be read breaks the stream off, so that nobody takes a part for the whole.
-fn array(snapshot: Snapshot, from: u64, end: u64) -> impl Stream<Item = Result<Bytes, Problem>> {
-    let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
-    stream::try_unfold(Some(read(cursor)), async |reading| {
-        let Some(reading) = reading else { return Ok(None) };
-        let (chunk, cursor) = reading.await??;
-        let ahead = (!cursor.ended).then(|| read(cursor));
-        Ok(Some((chunk, ahead)))
-    })
-}
-
-/// Begins at once to read the next chunk on another thread.
-fn read(cursor: Cursor) -> impl Future<Output = Result<Result<(Bytes, Cursor), Problem>, BlockingError>> {
-    web::block(move || chunk(cursor))
+/// Hands on the text of the array, chunk by chunk: memory is that of two chunks, whatever the chain's length, one that is
+/// being sent and the next. A block that cannot be read breaks the stream off, so that nobody takes a part for the whole.
+/// `_seat` is the reader's among those of more than [`SHORT`].
+async fn tell(
+    mut cursor: Cursor,
+    reads: Reads,
+    remote: Option<SocketAddr>,
+    _seat: Option<OwnedSemaphorePermit>,
+    chunks: mpsc::Sender<Result<Bytes, Problem>>,
+) {
+    loop {
+        let begun = Instant::now();
+        // Without a place the reader went away, or was cut off by its connection.
+        let Ok(place) = chunks.reserve().await else {
+            if begun.elapsed() >= STALL / 2 {
+                info!(?remote, "reader of the chain dropped: it does not read");
+            }
+            return;
+        };
+        if cursor.ended {
+            return;
+        }
+        match reads.read(move || chunk(cursor)).await {
+            Ok((text, next)) => {
+                place.send(Ok(text));
+                cursor = next;
+            }
+            Err(problem) => return place.send(Err(problem)),
+        }
+    }
 }
 
 /// The next chunk of the array.

@@ -6,20 +6,24 @@
 //! page of another origin may not send. With a token, whatever changes something needs that too.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use actix_web::http::{Method, Version};
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpMessage, web};
 use subtle::ConstantTimeEq;
 
 use super::MAX_REQUEST_BODY;
+use super::answer::Answer;
 use super::problem::Problem;
+use super::room::{Room, Rooms};
+use crate::server::Length;
+use crate::server::turnstile::Turnstile;
 
 /// How long a request may take until its answer begins, its body included: a learner's slow line sends 2 MiB in that time,
 /// and a trickle does not hold a connection for ever.
@@ -31,45 +35,29 @@ const MAX_BODIES: usize = 64 * 1024 * 1024;
 /// A body of at most this many bytes always has room: a thousand of them take no more than the large ones.
 const SMALL_BODY: usize = 64 * 1024;
 
-/// Room for large bodies. Whoever announces one has it until its answer begins.
-#[derive(Debug, Default)]
-pub struct Bodies(AtomicUsize);
+/// Bytes of all large answers that wait to be taken: a block has one or two megabytes at the most.
+const MAX_ANSWERS: usize = 32 * 1024 * 1024;
 
-/// Room for one body, given back when it is dropped.
-#[derive(Debug)]
-struct Room<'a> {
-    bodies: &'a Bodies,
-    bytes: usize,
-}
-
-impl Bodies {
-    /// Takes room for a body that says that it has so many bytes, or that does not say.
-    fn take(&self, announced: Option<usize>) -> Result<Room<'_>, Problem> {
-        let bytes = announced.unwrap_or(MAX_REQUEST_BODY).min(MAX_REQUEST_BODY);
-        let bytes = if bytes > SMALL_BODY { bytes } else { 0 };
-        let more = |taken: usize| Some(taken + bytes).filter(|sum| bytes == 0 || *sum <= MAX_BODIES);
-        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Room { bodies: self, bytes }),
-            Err(_) => Err(Problem::overloaded("too many large requests are being read; try again in a moment")),
-        }
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        self.bodies.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
+/// An answer of at most this many bytes always has room: a thousand of them take half as much as the large ones.
+const SMALL_ANSWER: usize = 16 * 1024;
 
 /// What requests are judged by.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Guard {
     /// Names that this node answers to, in lower case, besides addresses and `localhost`.
     pub hosts: Vec<String>,
     /// What a request that changes something must show.
     pub token: Option<Arc<str>>,
-    /// Room for large bodies, of all workers together.
-    pub bodies: Arc<Bodies>,
+    /// Room for large bodies of requests, of all workers together.
+    bodies: Arc<Rooms>,
+    /// Room for large answers, of all workers together.
+    answers: Arc<Rooms>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(Vec::new(), None)
+    }
 }
 
 /// A request as far as it is judged.
@@ -82,6 +70,28 @@ struct Asked<'a> {
 }
 
 impl Guard {
+    /// Judges by these names and this token.
+    #[must_use]
+    pub fn new(hosts: Vec<String>, token: Option<Arc<str>>) -> Self {
+        let (bodies, answers) = (Rooms::new(MAX_BODIES, SMALL_BODY), Rooms::new(MAX_ANSWERS, SMALL_ANSWER));
+        Self { hosts, token, bodies, answers }
+    }
+
+    /// Takes room for a body that says that it has so many bytes, or that does not say.
+    fn room_for_body(&self, announced: Option<usize>) -> Result<Room, Problem> {
+        let bytes = announced.unwrap_or(MAX_REQUEST_BODY).min(MAX_REQUEST_BODY);
+        self.bodies.take(bytes, "too many large requests are being read")
+    }
+
+    /// Takes room for an answer. A stream has none: how many there may be is bounded where they begin.
+    fn room_for_answer(&self, size: BodySize) -> Result<Room, Problem> {
+        let bytes = match size {
+            BodySize::Sized(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+            BodySize::None | BodySize::Stream => 0,
+        };
+        self.answers.take(bytes, "too many large answers wait to be read")
+    }
+
     fn judge(&self, asked: &Asked<'_>) -> Result<(), Problem> {
         self.host_is_ours(asked)?;
         self.change_is_allowed(asked)?;
@@ -149,33 +159,60 @@ fn is_address(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok()
 }
 
-/// The middleware: judges, and ends what takes too long.
+/// The middleware: lets the connection's next request wait, judges, and ends what takes too long.
 ///
 /// # Errors
 /// Whatever the route answers with.
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let verdict = match request.app_data::<web::Data<Guard>>() {
-        Some(guard) => guard.judge(&asked(&request)),
-        None => Ok(()),
+) -> Result<ServiceResponse<Answer>, Error> {
+    let turnstile = request.conn_data::<Rc<Turnstile>>().cloned();
+    let turn = turnstile.as_ref().map(|turnstile| turnstile.begin(length(&request)));
+    let Some(guard) = request.app_data::<web::Data<Guard>>().cloned() else {
+        return Err(Problem::new(500, "nobody judges requests here").into());
     };
-    if let Err(problem) = verdict {
-        return Ok(request.into_response(problem.response()).map_into_right_body());
+    let response = match guard.judge(&asked(&request)) {
+        Ok(()) => answer(&guard, request, next).await?,
+        Err(problem) => request.into_response(problem.response()),
+    };
+    let size = response.response().body().size();
+    if let (BodySize::Stream, Some(turnstile)) = (size, &turnstile) {
+        turnstile.stream();
     }
-    let guard = request.app_data::<web::Data<Guard>>().cloned();
-    let room = match &guard {
-        Some(guard) if *request.method() == Method::POST => guard.bodies.take(announced(&request)).map(Some),
-        _ => Ok(None),
+    let (response, room) = match guard.room_for_answer(size) {
+        Ok(room) => (response, room),
+        Err(problem) => {
+            let response = response.into_response(problem.response());
+            (response, guard.room_for_answer(BodySize::None)?)
+        }
     };
-    let _room = match room {
-        Ok(room) => room,
-        Err(problem) => return Ok(request.into_response(problem.response()).map_into_right_body()),
+    Ok(response.map_body(|_, body| Answer::new(body, turn, room)))
+}
+
+async fn answer(
+    guard: &Guard,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let _room = match *request.method() {
+        Method::POST => match guard.room_for_body(announced(&request)) {
+            Ok(room) => Some(room),
+            Err(problem) => return Ok(request.into_response(problem.response())),
+        },
+        _ => None,
     };
     match tokio::time::timeout(DEADLINE, next.call(request)).await {
-        Ok(response) => Ok(response?.map_into_left_body()),
+        Ok(response) => Ok(response?.map_into_boxed_body()),
         Err(_) => Err(Problem::new(408, "the request took too long; send it in one go").into()),
+    }
+}
+
+/// How the request's body ends, as the HTTP library sees it.
+pub fn length(request: &ServiceRequest) -> Length {
+    match request.chunked() {
+        Ok(true) => Length::Chunks,
+        _ => Length::Bytes(announced(request).map_or(0, |bytes| bytes as u64)),
     }
 }
 
@@ -218,7 +255,7 @@ mod tests {
 
     #[test]
     fn addresses_localhost_and_known_names_are_answered_to() {
-        let guard = Guard { hosts: vec!["node1".into()], ..Guard::default() };
+        let guard = Guard::new(vec!["node1".into()], None);
         for host in
             ["127.0.0.1", "127.0.0.1:3000", "[::1]:3000", "192.168.1.7:80", "localhost", "LOCALHOST:3000", "Node1:3000"]
         {
@@ -262,25 +299,8 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_have_their_room_and_small_ones_always_fit() {
-        let bodies = Bodies::default();
-        let mut large: Vec<Room> = (0..32).map(|_| bodies.take(Some(usize::MAX)).expect("room")).collect();
-        for announced in [None, Some(MAX_REQUEST_BODY), Some(SMALL_BODY + 1)] {
-            let refused = bodies.take(announced).expect_err("full").response();
-            assert_eq!(refused.status(), 503, "{announced:?}");
-            assert_eq!(refused.headers().get("Retry-After").expect("a time"), "1", "{announced:?}");
-        }
-        assert!((0..1_000).all(|_| bodies.take(Some(SMALL_BODY)).is_ok()));
-        large.pop();
-        let unsaid = bodies.take(None).expect("room again");
-        assert!(bodies.take(None).is_err(), "who does not say is counted as the longest");
-        drop((unsaid, large));
-        assert_eq!(bodies.0.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
     fn with_a_token_what_changes_something_needs_it() {
-        let guard = Guard { token: Some("secret".into()), ..Guard::default() };
+        let guard = Guard::new(Vec::new(), Some("secret".into()));
         let host = Some("localhost");
         assert_eq!(judge(&guard, Method::GET, host, None), 200);
         for method in [Method::POST, Method::DELETE, Method::PUT, Method::PATCH] {

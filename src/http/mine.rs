@@ -94,7 +94,7 @@ pub async fn mine(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let patience = patience.parse()?;
-    let Entries { data } = body_of(body, r#"{"data":["Hello"]}"#)?;
+    let Entries { data } = body_of(&app, body, r#"{"data":["Hello"]}"#).await?;
     let key = idempotency_key(&request)?;
     let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
     let replication = match patience {
@@ -129,19 +129,29 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 /// A request's whole body, or why it could not be read.
 pub type Body = Result<web::Bytes, actix_web::Error>;
 
+/// Bytes of a body that are read at once where the request is answered: what takes longer than the way to another thread.
+const READ_HERE: usize = 32 * 1024;
+
 /// A request's body as JSON of a type.
 ///
 /// # Errors
 /// 413 for a body that is too large, 400 for one that does not fit, with an example of one that does.
-pub fn body_of<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem> {
+pub async fn body_of<T>(app: &App, body: Body, example: &'static str) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     let body = body.map_err(|error| match error.as_response_error().status_code() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::new(413, format!("the body has more than {MAX_REQUEST_BODY} bytes; send less at once"))
         }
         _ => Problem::bad_request(format!("the body could not be read: {error}")),
     })?;
-    bodies::read(&body)
-        .map_err(|error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}")))
+    let (short, read) = (body.len() <= READ_HERE, move || {
+        let unfit =
+            |error| Problem::bad_request(format!("the body does not fit: {error}; it should look like {example}"));
+        bodies::read(&body).map_err(unfit)
+    });
+    if short { read() } else { app.reads.read(read).await }
 }
 
 /// A receipt's id in text: the first block's hash, a dash, the place in its body.

@@ -2,6 +2,7 @@
 //!
 //! Errors are `application/problem+json` ([`problem`]); a failed request changes nothing.
 
+pub mod answer;
 pub mod bans;
 pub mod blocks;
 pub mod bodies;
@@ -14,6 +15,8 @@ pub mod mine;
 pub mod openapi;
 pub mod peers;
 pub mod problem;
+pub mod reads;
+pub mod room;
 pub mod schema;
 pub mod search;
 pub mod status;
@@ -49,6 +52,8 @@ pub struct App {
     pub reader: Reader,
     /// What happens, for whoever follows it.
     pub events: events::Events,
+    /// Who reads much of it.
+    pub reads: reads::Reads,
     /// Time since the start.
     pub stopwatch: Stopwatch,
     /// How many links there may be.

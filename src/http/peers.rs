@@ -24,7 +24,7 @@ use crate::tls::TlsError;
     responses((status = 200, description = "One row for each address", body = [schema::AddedPeer])),
 )]
 pub async fn add(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
-    let Peers { peers } = body_of(body, r#"{"peers":["ws://localhost:6006"]}"#)?;
+    let Peers { peers } = body_of(&app, body, r#"{"peers":["ws://localhost:6006"]}"#).await?;
     if peers.is_empty() || peers.len() > MAX_ADDRESSES {
         return Err(Problem::bad_request(format!("name 1 to {MAX_ADDRESSES} peers at once")));
     }

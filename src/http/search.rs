@@ -69,7 +69,7 @@ pub async fn search(app: web::Data<App>, query: web::Query<Query>) -> Result<Htt
     let snapshot = app.reader.snapshot();
     let end = snapshot.tip().height.0.saturating_add(1);
     let end = before.map_or(end, |before| before.min(end));
-    let found = web::block(move || look(&snapshot, &text, end)).await??;
+    let found = app.reads.read(move || look(&snapshot, &text, end)).await?;
     Ok(HttpResponse::Ok().json(json!({
         "found": found.rows,
         "from": end.checked_sub(1),

@@ -1,9 +1,10 @@
 //! From WebSocket frames to whole messages, judging lengths before anything is kept.
 //!
-//! Owns the [`Guard`] over declared frame lengths and the [`Assembler`] of continuation frames. Refuses to know sockets:
-//! bytes and frames come in. The limits are arguments, since what a peer may send changes while it is known better.
+//! Owns the [`Guard`] over declared frame lengths, the [`Splitter`] of long frames and the [`Assembler`] of continuation
+//! frames. Refuses to know sockets: bytes and frames come in. The limits are arguments, since what a peer may send changes
+//! while it is known better.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use bytestring::ByteString;
 use thiserror::Error;
 
@@ -64,12 +65,8 @@ pub struct Guard {
     header: Vec<u8>,
     /// Bytes of the current frame's payload that are still to come.
     payload: u64,
-    /// Bytes of it that have come.
-    come: u64,
     /// Whole messages in one frame that were announced.
     messages: u64,
-    /// Frames that have come to their end since [`Guard::take_frames`].
-    frames: usize,
 }
 
 /// Whether a frame's first byte says that it holds a whole message.
@@ -89,8 +86,6 @@ impl Guard {
                 // The smaller of the two fits into both types.
                 let skip = self.payload.min(bytes.len() as u64);
                 self.payload -= skip;
-                self.come += skip;
-                self.frames += usize::from(self.payload == 0);
                 bytes = &bytes[skip as usize..];
                 continue;
             }
@@ -102,8 +97,6 @@ impl Guard {
                     self.messages += u64::from(is_whole_message(self.header[0]));
                     self.header.clear();
                     self.payload = payload;
-                    self.come = 0;
-                    self.frames += usize::from(payload == 0);
                     bytes = &bytes[length - before..];
                 }
                 // Fewer than 14 bytes and no header yet: all of `bytes` was taken.
@@ -113,23 +106,127 @@ impl Guard {
         Ok(())
     }
 
-    /// Frames that have come to their end since this was asked last.
-    pub fn take_frames(&mut self) -> usize {
-        std::mem::take(&mut self.frames)
-    }
-
     /// Whether a frame has begun and is not complete.
     #[must_use]
     pub fn inside(&self) -> bool {
         self.payload > 0 || !self.header.is_empty()
+    }
+}
+
+/// Cuts long frames of messages into short ones that say the same: a frame and some that continue it.
+///
+/// The codec behind it collects a frame in a buffer that it keeps, and the largest frame so far would stay in memory for as
+/// long as the link does, uncounted. What is cut is joined by the [`Assembler`], whose buffer is counted and given up.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    /// What has come of a frame's header that is not complete.
+    header: Vec<u8>,
+    /// The first byte of the frame that is being cut.
+    first: u8,
+    mask: [u8; 4],
+    /// Bytes of the frame's payload that are still to come after the current part.
+    left: u64,
+    /// Bytes of the current part that are still to come.
+    part: u64,
+    /// Of the current part, the ones that have come.
+    come: u64,
+    /// Frames that have come to their end since [`Splitter::take_frames`].
+    frames: usize,
+}
+
+/// Bytes of a part of a frame that was cut: a multiple of four, so that the mask of the whole goes on in each.
+const PART: u64 = 16 * 1024;
+
+impl Splitter {
+    /// The same stream with no long frame in it. The bytes of a header are held back until it is complete.
+    pub fn split(&mut self, bytes: Bytes) -> Bytes {
+        let mut out = Vec::new();
+        // All before `at` was looked at, and all before `told` is in `out`, unless nothing had to be changed so far.
+        let (mut at, mut told) = (0, 0);
+        while at < bytes.len() {
+            if self.part > 0 {
+                // The smaller of the two fits into both types.
+                let some = self.part.min((bytes.len() - at) as u64);
+                self.part -= some;
+                self.come += some;
+                self.frames += usize::from(self.part == 0);
+                at += some as usize;
+                continue;
+            }
+            if self.left > 0 {
+                out.extend_from_slice(&bytes[told..at]);
+                told = at;
+                self.next_part(0, &mut out);
+                continue;
+            }
+            let before = self.header.len();
+            self.header.extend_from_slice(&bytes[at..bytes.len().min(at + MAX_HEADER - before)]);
+            let Some((length, payload)) = announced(&self.header) else {
+                // Fewer than 14 bytes and no header yet: all the rest was taken.
+                out.extend_from_slice(&bytes[told..at]);
+                return out.into();
+            };
+            let long = payload > PART && is_masked_data(&self.header);
+            if long || before > 0 {
+                out.extend_from_slice(&bytes[told..at]);
+                told = at + length - before;
+            }
+            at += length - before;
+            if long {
+                self.first = self.header[0];
+                self.mask.copy_from_slice(&self.header[length - 4..length]);
+                self.left = payload;
+                self.next_part(self.first & !FIN, &mut out);
+            } else {
+                if before > 0 {
+                    out.extend_from_slice(&self.header[..length]);
+                }
+                (self.part, self.come) = (payload, 0);
+                self.frames += usize::from(payload == 0);
+            }
+            self.header.clear();
+        }
+        if told == 0 && out.is_empty() {
+            return bytes;
+        }
+        out.extend_from_slice(&bytes[told..]);
+        out.into()
+    }
+
+    /// Begins a part of the frame that is being cut; `opcode` is that of a continuation unless it is the first.
+    fn next_part(&mut self, opcode: u8, out: &mut Vec<u8>) {
+        self.part = self.left.min(PART);
+        self.left -= self.part;
+        self.come = 0;
+        let fin = if self.left == 0 { self.first & FIN } else { 0 };
+        out.extend_from_slice(&[fin | opcode, MASKED | 126]);
+        // A part is below 2^16.
+        out.extend_from_slice(&(self.part as u16).to_be_bytes());
+        out.extend_from_slice(&self.mask);
+    }
+
+    /// Frames that have come to their end since this was asked last.
+    pub fn take_frames(&mut self) -> usize {
+        std::mem::take(&mut self.frames)
     }
 
     /// Bytes that have come of a frame that is not complete.
     #[must_use]
     pub fn held(&self) -> usize {
         // What has come is in memory, so its length fits.
-        if self.payload > 0 { self.come as usize } else { 0 }
+        if self.part > 0 { self.come as usize } else { 0 }
     }
+}
+
+/// The bit of a header's first byte that says that a message ends with the frame.
+const FIN: u8 = 0x80;
+
+/// The bit of a header's second byte that says that the payload is masked.
+const MASKED: u8 = 0x80;
+
+/// Whether a header is that of a frame that carries a message or a part of one, with nothing about it that the codec refuses.
+fn is_masked_data(header: &[u8]) -> bool {
+    header[0] & !FIN <= 2 && header[1] & MASKED != 0
 }
 
 /// How long messages may be.
@@ -188,10 +285,53 @@ enum Kind {
     Binary,
 }
 
+/// A message that has begun and is not complete.
+#[derive(Debug)]
+struct Begun {
+    kind: Kind,
+    /// What has come, in pieces of [`BLOCK`]: one that grew as a whole would be moved again and again, and leave holes in the
+    /// memory that are larger than all that is counted.
+    blocks: Vec<Vec<u8>>,
+    /// Bytes that have come.
+    length: usize,
+}
+
+/// Bytes that are kept together of a message that is not complete.
+const BLOCK: usize = 64 * 1024;
+
+impl Begun {
+    fn extend(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+                // The first grows, since most messages are short.
+                let room = if self.blocks.is_empty() { 0 } else { BLOCK };
+                self.blocks.push(Vec::with_capacity(room));
+            }
+            // There is one that is not full.
+            let Some(block) = self.blocks.last_mut() else { return };
+            let (some, rest) = bytes.split_at(bytes.len().min(BLOCK - block.len()));
+            block.extend_from_slice(some);
+            bytes = rest;
+        }
+    }
+
+    /// All of it as one.
+    fn whole(mut self) -> Vec<u8> {
+        if self.blocks.len() == 1 {
+            return self.blocks.pop().unwrap_or_default();
+        }
+        let mut whole = Vec::with_capacity(self.length);
+        // Each is given up once it was copied.
+        self.blocks.into_iter().for_each(|block| whole.extend_from_slice(&block));
+        whole
+    }
+}
+
 /// Joins the parts of messages.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    begun: Option<(Kind, BytesMut)>,
+    begun: Option<Begun>,
 }
 
 impl Assembler {
@@ -208,8 +348,8 @@ impl Assembler {
             Piece::Continue(bytes) => self.go_on(&bytes, limit).map(|()| None),
             Piece::Last(bytes) => {
                 self.go_on(&bytes, limit)?;
-                let (kind, whole) = self.begun.take().ok_or(AssemblyError::Order)?;
-                message(kind, whole.freeze()).map(Some)
+                let begun = self.begun.take().ok_or(AssemblyError::Order)?;
+                message(begun.kind, begun.whole().into()).map(Some)
             }
         }
     }
@@ -223,7 +363,7 @@ impl Assembler {
     /// Bytes of a message that has begun and is not complete.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.begun.as_ref().map_or(0, |(_, bytes)| bytes.len())
+        self.begun.as_ref().map_or(0, |begun| begun.length)
     }
 
     fn whole(&mut self, kind: Kind, bytes: Bytes, limit: usize) -> Result<Message, AssemblyError> {
@@ -239,14 +379,15 @@ impl Assembler {
             return Err(AssemblyError::Order);
         }
         fits(bytes.len(), limit)?;
-        self.begun = Some((kind, BytesMut::from(bytes)));
+        let begun = self.begun.insert(Begun { kind, blocks: Vec::new(), length: 0 });
+        begun.extend(bytes);
         Ok(())
     }
 
     fn go_on(&mut self, bytes: &[u8], limit: usize) -> Result<(), AssemblyError> {
-        let (_, begun) = self.begun.as_mut().ok_or(AssemblyError::Order)?;
-        fits(begun.len() + bytes.len(), limit)?;
-        begun.extend_from_slice(bytes);
+        let begun = self.begun.as_mut().ok_or(AssemblyError::Order)?;
+        fits(begun.length + bytes.len(), limit)?;
+        begun.extend(bytes);
         Ok(())
     }
 }
@@ -297,7 +438,7 @@ mod tests {
             }
         }
         bytes.extend([1, 2, 3, 4]);
-        bytes.extend(vec![0xff; payload]);
+        bytes.extend((0..payload).map(|place| (place % 251) as u8));
         bytes
     }
 
@@ -314,7 +455,64 @@ mod tests {
             let mut guard = Guard::default();
             assert!(stream.chunks(chunk).all(|bytes| guard.check(bytes, same(70_001)).is_ok()));
             assert!(!guard.inside());
-            assert_eq!((guard.held(), guard.take_frames(), guard.take_frames()), (0, 7, 0));
+        }
+    }
+
+    /// The frames of a stream: first byte and unmasked payload of each.
+    fn frames(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while let Some((header, payload)) = announced(stream) {
+            let (mask, rest) = (&stream[header - 4..header], &stream[header..]);
+            let payload = rest[..payload as usize].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+            let payload: Vec<u8> = payload.collect();
+            frames.push((stream[0], payload));
+            stream = &rest[frames[frames.len() - 1].1.len()..];
+        }
+        assert!(stream.is_empty(), "whole frames");
+        frames
+    }
+
+    #[test]
+    fn long_frames_are_cut_and_say_the_same_in_every_chunk_size() {
+        let part = PART as usize;
+        let lengths = [0, 1, 126, part, part + 1, 70_000, 3 * part, 3 * part + 5, 7];
+        // Payloads that differ in each place, so that a mask out of step shows.
+        let stream: Vec<u8> = lengths.into_iter().flat_map(frame).collect();
+        let whole = frames(&stream);
+        for chunk in [1, 2, 3, 13, 14, 15, 1_000, 40_000, stream.len()] {
+            let mut splitter = Splitter::default();
+            let mut cut = Vec::new();
+            for bytes in stream.chunks(chunk) {
+                cut.extend_from_slice(&splitter.split(Bytes::copy_from_slice(bytes)));
+                assert!(splitter.held() < part);
+            }
+            let cut = frames(&cut);
+            assert_eq!((splitter.take_frames(), splitter.take_frames(), splitter.held()), (cut.len(), 0, 0));
+            assert!(cut.iter().all(|(_, payload)| payload.len() <= part), "chunks of {chunk}");
+            let mut joined: Vec<(u8, Vec<u8>)> = Vec::new();
+            for (first, payload) in cut {
+                match joined.last_mut().filter(|_| first & !FIN == 0) {
+                    None => joined.push((first, payload)),
+                    Some((begun, before)) => {
+                        *begun |= first & FIN;
+                        before.extend(payload);
+                    }
+                }
+            }
+            assert_eq!(joined, whole, "chunks of {chunk}");
+        }
+    }
+
+    #[test]
+    fn what_is_short_or_no_part_of_a_message_passes_as_it_is() {
+        for frame in [frame(300), frame(PART as usize)] {
+            assert_eq!(Splitter::default().split(frame.clone().into()), frame);
+        }
+        // A long control frame and an unmasked one are the codec's to refuse.
+        for (first, second) in [(0x89, 0xff), (0x82, 0x7f)] {
+            let mut stream = vec![first, second, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
+            stream.extend([7; 100]);
+            assert_eq!(Splitter::default().split(stream.clone().into()), stream);
         }
     }
 
@@ -323,13 +521,13 @@ mod tests {
         let stream = frame(1_000);
         let header = stream.len() - 1_000;
         for chunk in [1, 7, 100, 1_007] {
-            let mut guard = Guard::default();
+            let mut splitter = Splitter::default();
             let mut at = 0;
             for bytes in stream.chunks(chunk) {
-                guard.check(bytes, same(1_000)).expect("short enough");
+                splitter.split(Bytes::copy_from_slice(bytes));
                 at += bytes.len();
                 let wanted = if at == stream.len() { 0 } else { at.saturating_sub(header) };
-                assert_eq!(guard.held(), wanted, "after {at} bytes in chunks of {chunk}");
+                assert_eq!(splitter.held(), wanted, "after {at} bytes in chunks of {chunk}");
             }
         }
     }
@@ -354,6 +552,21 @@ mod tests {
         assert_eq!(assembler.push(Piece::FirstBinary(bytes("1234")), 5), Ok(None));
         let wanted = Err(AssemblyError::TooLong { got: 6, limit: 5 });
         assert_eq!(assembler.push(Piece::Continue(bytes("56")), 5), wanted);
+    }
+
+    #[test]
+    fn a_long_message_is_joined_of_parts_of_any_length() {
+        let whole: Vec<u8> = (0..3 * BLOCK + 7).map(|place| (place % 251) as u8).collect();
+        for part in [1_000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 3] {
+            let mut assembler = Assembler::default();
+            let mut parts = whole.chunks(part).map(Bytes::copy_from_slice);
+            let first = parts.next().expect("a part");
+            assert_eq!(assembler.push(Piece::FirstBinary(first), whole.len()), Ok(None));
+            parts.for_each(|part| assert_eq!(assembler.push(Piece::Continue(part), whole.len()), Ok(None)));
+            assert_eq!(assembler.held(), whole.len());
+            let joined = assembler.push(Piece::Last(Bytes::new()), whole.len());
+            assert_eq!(joined, Ok(Some(Message::Binary(whole.clone().into()))), "parts of {part}");
+        }
     }
 
     #[test]

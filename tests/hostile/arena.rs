@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::bounds::MAX_GROWTH;
 use super::stranger::Stranger;
 use super::support::audit::Audit;
 use super::support::{self, NodeOptions, NodeProcess, http, wait};
-
-/// Bytes of memory that an attack may cost.
-const MAX_GROWTH: u64 = 128 << 20;
 
 /// An answer to `/livez` never takes longer, on a machine that other tests load at the same time.
 const MAX_ANSWER: Duration = Duration::from_secs(5);
@@ -24,10 +22,8 @@ pub enum Fate {
     Ended,
     /// The link stays and works.
     Kept,
-    /// Any of these: only the node matters.
-    Any,
-    /// One of these statuses; 0 is an end without an answer.
-    Answered(&'static [u16]),
+    /// This status; 0 is an end without an answer.
+    Answered(u16),
 }
 
 /// Something hostile, and what must come of it.
@@ -90,6 +86,17 @@ impl Arena {
         });
     }
 
+    /// Waits for something in the log.
+    pub fn says(&self, what: &str) {
+        wait::until(wait::SOON, format!("{what:?} in the log"), || self.node.log().contains(what).then_some(()));
+    }
+
+    /// Whether the log says that the stranger of this address was dropped.
+    pub fn is_blamed(&self, address: IpAddr) -> bool {
+        let address = address.to_string();
+        self.node.log().lines().any(|line| line.contains(&address) && line.contains("peer dropped"))
+    }
+
     /// A stranger's link.
     pub fn link(&self) -> Stranger {
         Stranger::link(self.node.p2p_port(), address())
@@ -133,15 +140,12 @@ impl Arena {
             Fate::Kept => assert!(stranger.is_heard(), "{name}: the link is ended"),
             Fate::Ended => {
                 assert!(stranger.is_ended(), "{name}: the link stays");
-                let address = stranger.address().to_string();
-                let blamed = |line: &str| line.contains(&address) && line.contains("peer dropped");
-                assert!(!self.node.log().lines().any(blamed), "{name}: the peer is blamed");
+                assert!(!self.is_blamed(stranger.address()), "{name}: the peer is blamed");
             }
-            Fate::Any => {}
-            Fate::Answered(statuses) => {
+            Fate::Answered(wanted) => {
                 let status = stranger.status();
                 let heard = String::from_utf8_lossy(&stranger.heard()[..stranger.heard().len().min(500)]).into_owned();
-                assert!(statuses.contains(&status), "{name}: {status}, wanted {statuses:?}: {heard}");
+                assert_eq!(status, *wanted, "{name}: {heard}");
             }
         }
     }

@@ -1,9 +1,10 @@
 //! An attacker's socket: it sends what it is told, right or wrong, from an address of its own.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde_json::{Value, json};
 
 /// No honest wait for an answer or an end takes longer.
@@ -26,14 +27,7 @@ pub struct Stranger {
 impl Stranger {
     /// Connects to a port of this machine from a loopback address: each case has its own, since a ban is for an address.
     pub fn connect(port: u16, from: Ipv4Addr) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-        let socket = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-            socket.bind(SocketAddr::from((from, 0))).expect("a loopback address is ours");
-            socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.expect("the node listens").into_std()
-        });
-        let socket = socket.expect("a socket");
-        socket.set_nonblocking(false).expect("a socket");
+        let socket = connect(port, from).expect("the node listens");
         socket.set_nodelay(true).expect("a socket");
         socket.set_write_timeout(Some(PATIENCE)).expect("a socket");
         Self { socket, heard: Vec::new() }
@@ -202,6 +196,15 @@ impl Stranger {
         }
         Some(self.heard.drain(..header + length).skip(header).collect())
     }
+}
+
+/// A socket that is connected to a port of this machine, from a certain loopback address.
+pub fn connect(port: u16, from: Ipv4Addr) -> io::Result<TcpStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(from, 0))?;
+    rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+    Ok(TcpStream::from(socket))
 }
 
 /// A WebSocket handshake, with more headers.

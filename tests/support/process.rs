@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -165,10 +166,7 @@ impl NodeProcess {
 
     /// Bytes of memory that it occupies.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the node runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has VmRSS");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
-        kib * 1024
+        resident_bytes(self.pid())
     }
 
     /// Whether the process is there.
@@ -302,6 +300,21 @@ fn spawn(
             Err(StartFailure { status, log: log_in(home) })
         }
     }
+}
+
+/// Bytes of memory that a running process occupies.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the node runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has VmRSS");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number of KiB");
+    kib * 1024
+}
+
+/// Lets this process have as many sockets open as the system grants: many shells set fewer than a flood needs.
+pub fn allow_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where the system refuses, what there is has to do.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn log_in(home: &Path) -> String {

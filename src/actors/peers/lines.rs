@@ -114,11 +114,13 @@ impl PeerManager {
         self.chains.closed(id);
         self.imports.closed(id);
         self.patience.remove(&id);
-        self.dropped.remove(&id);
+        let known = self.dropped.remove(&id);
         self.gates.remove(&id);
         if let Some((offence, reason)) = link.handle.line().fault() {
             self.say_dropped(id, link.remote, reason, offence.points());
             self.note_offence(link.remote.ip(), offence);
+        } else if link.handle.line().makes_room() && !known {
+            self.say_dropped(id, link.remote, MAKES_ROOM, 0);
         }
         if self.logs("link closed") {
             info!(link = id, remote = %link.remote, "link closed");

@@ -1,14 +1,13 @@
 //! Inbound sessions: WebSocket actors on the peer server's workers. The only file that knows actix-web-actors.
 //!
 //! The surprise: the actor is the response's body, so while its peer does not read it is not polled at all. Whoever wants
-//! to end such a link must do it by the socket, which [`keep_socket`] puts aside when the connection opens.
+//! to end such a link must do it by the socket, which is put aside when the connection opens.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::future::ready;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,10 +16,10 @@ use std::task::{Context, Poll};
 use actix::fut::ActorFuture;
 use actix::prelude::{Actor, ActorContext, Addr, AsyncContext, Handler, Running, StreamHandler};
 use actix_http::ws::{Codec, Item, ProtocolError};
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::rt::net::TcpStream as TcpSocket;
+use actix_web::middleware::Next;
 use actix_web::{HttpRequest, HttpResponse, http, web};
 use actix_web_actors::ws;
 use bytes::Bytes;
@@ -32,10 +31,13 @@ use super::shared::Admission;
 use super::socket::notice_silence;
 use super::{Core, Deliver, LONG, Line, MAKES_ROOM, Out, Session, Shared, continuation, end, pieces, register, take};
 use crate::actors::peers::PeerManager;
-use crate::peer::assembly::{Guard, Piece};
+use crate::peer::assembly::{Guard, Piece, Splitter};
 use crate::peer::conduct::Offence;
 use crate::peer::limits::{MAX_CHAIN_MESSAGE, SESSION_QUEUE};
 use crate::peer::links::Direction;
+use crate::server::Length;
+use crate::server::socket::{Socket, duplicate};
+use crate::server::turnstile::Turnstile;
 
 /// What the peer server's route needs.
 #[derive(Clone)]
@@ -46,26 +48,7 @@ pub struct Door {
     pub shared: Arc<Shared>,
 }
 
-/// A connection's socket, put aside so that it can be shut from outside.
-#[derive(Clone, Debug)]
-pub struct Socket(Arc<TcpStream>);
-
-impl Socket {
-    /// Ends the connection, whatever its other end does.
-    pub fn shut(&self) {
-        // A socket that is closed already needs no shutting.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// For `HttpServer::on_connect`: keeps a handle to the connection's socket.
-pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
-    if let Some((socket, _)) = duplicate(connection) {
-        extensions.insert(Socket(Arc::new(socket)));
-    }
-}
-
-/// For the peer server: as [`keep_socket`], and asks whether there is room.
+/// For the peer server: keeps a handle to the socket, and asks whether there is room.
 pub fn admit(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
     let Some((socket, remote)) = duplicate(connection) else { return };
     notice_silence(&socket);
@@ -79,17 +62,27 @@ pub fn admit(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Sha
         // One whose other end is not known any more is closed already.
         None => {}
     }
-    extensions.insert(Socket(Arc::new(socket)));
+    extensions.insert(Socket::from(socket));
 }
 
-/// A second handle to a connection's socket, and its other end. Without a spare file descriptor there is none, and the
-/// connection works all the same; only who never reads stays until it goes.
-fn duplicate(connection: &dyn Any) -> Option<(TcpStream, Option<SocketAddr>)> {
-    let plain = connection.downcast_ref::<TcpSocket>();
-    let tls = || connection.downcast_ref::<TlsStream<TcpSocket>>().map(|stream| stream.get_ref().0);
-    let stream = plain.or_else(tls)?;
-    let descriptor = stream.as_fd().try_clone_to_owned().ok()?;
-    Some((TcpStream::from(descriptor), stream.peer_addr().ok()))
+/// For the peer server: one request at a time on a connection, until it has become a link.
+///
+/// # Errors
+/// Whatever the route answers with.
+pub async fn turn(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let turnstile = request.conn_data::<Rc<Turnstile>>().cloned();
+    // A body is read to its end or not at all: the route takes none but a link's frames.
+    let turn = turnstile.as_ref().map(|turnstile| turnstile.begin(Length::Bytes(0)));
+    let response = next.call(request).await?;
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        turnstile.iter().for_each(|turnstile| turnstile.become_link());
+    } else {
+        drop(turn);
+    }
+    Ok(response)
 }
 
 /// The route `/` of the peer server: upgrades to a link.
@@ -107,8 +100,8 @@ pub async fn accept(
     let Some(remote) = request.peer_addr() else {
         return Ok(HttpResponse::BadRequest().body("no peer address\n"));
     };
-    let socket = request.conn_data::<Socket>().map(|socket| socket.0.clone());
-    let core = Core::new(door.manager.clone(), door.shared.clone(), remote);
+    let socket = request.conn_data::<Socket>().map(|socket| socket.tcp().clone());
+    let core = Core::new(door.manager.clone(), door.shared.clone(), remote, socket.clone());
     let cut = Rc::new(Cell::new(false));
     let unread = Rc::new(Cell::new(0));
     let payload = guarded(payload, core.line.clone(), cut.clone(), unread.clone());
@@ -129,7 +122,7 @@ fn guarded(
     cut: Rc<Cell<bool>>,
     unread: Rc<Cell<usize>>,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> {
-    let mut guard = Guard::default();
+    let (mut guard, mut splitter) = (Guard::default(), Splitter::default());
     let frames = unread.clone();
     let mut check = move |chunk: Result<Bytes, PayloadError>| {
         let chunk = chunk?;
@@ -137,10 +130,11 @@ fn guarded(
         if guard.inside() {
             line.note_heard(true);
         }
-        if !line.hold_partial(guard.held()) {
+        let chunk = splitter.split(chunk);
+        if !line.hold_partial(splitter.held()) {
             return Err(io::Error::other(MAKES_ROOM).into());
         }
-        frames.set(guard.take_frames());
+        frames.set(splitter.take_frames());
         Ok(chunk)
     };
     let whole = payload.take_while(|chunk| ready(!matches!(chunk, Err(PayloadError::Incomplete(_)))));

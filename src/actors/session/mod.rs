@@ -34,7 +34,7 @@ use crate::peer::links::{DISMISSED, Direction};
 use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
 
-pub use inbound::{Door, Socket, accept, admit, keep_socket};
+pub use inbound::{Door, accept, admit, turn};
 pub use outbound::{DialError, dial};
 pub use shared::Shared;
 
@@ -120,8 +120,8 @@ pub struct Line {
 }
 
 impl Line {
-    fn new(shared: Arc<Shared>) -> Arc<Self> {
-        let holder = shared.unfinished().enter();
+    fn new(shared: Arc<Shared>, socket: Option<Arc<TcpStream>>) -> Arc<Self> {
+        let holder = shared.unfinished().enter(socket);
         let opened = shared.stopwatch.millis();
         Arc::new(Self {
             holder,
@@ -200,7 +200,8 @@ impl Line {
         self.count()
     }
 
-    /// Takes note of what is held of a message whose further frames are still to come. Answers whether there is room.
+    /// Takes note of what is held of a message whose further frames are still to come, or that waits to be read. Answers
+    /// whether there is room.
     fn hold_joined(&self, bytes: usize) -> bool {
         self.joined.store(bytes, Ordering::Relaxed);
         self.count()
@@ -215,7 +216,15 @@ impl Line {
         if !counts && !counted {
             return true;
         }
-        self.shared.unfinished().hold(self.holder, if counts { held } else { 0 })
+        let mut unfinished = self.shared.unfinished();
+        let goes_on = unfinished.hold(self.holder, if counts { held } else { 0 });
+        let evicted = unfinished.take_evicted();
+        drop(unfinished);
+        // At once: what they hold is no longer counted. Others are polled in any case, and see it by themselves.
+        for socket in evicted.into_iter().flatten() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        goes_on
     }
 
     /// What was wrong with the peer's frames: too long, out of order, none at all, or too many; and in words.
@@ -389,9 +398,14 @@ enum Step {
 }
 
 impl Core {
-    fn new(manager: Addr<PeerManager>, shared: Arc<Shared>, remote: SocketAddr) -> Self {
+    fn new(
+        manager: Addr<PeerManager>,
+        shared: Arc<Shared>,
+        remote: SocketAddr,
+        socket: Option<Arc<TcpStream>>,
+    ) -> Self {
         let (assembler, pace) = (Assembler::default(), Pace::default());
-        Self { manager, line: Line::new(shared), link: None, remote, assembler, pace, known: false }
+        Self { manager, line: Line::new(shared, socket), link: None, remote, assembler, pace, known: false }
     }
 
     fn now(&self) -> Millis {
@@ -433,7 +447,11 @@ impl Core {
                         bytes.len()
                     }
                 };
-                if length > READ_ELSEWHERE { Step::Elsewhere(message) } else { Step::Here(message) }
+                if length <= READ_ELSEWHERE {
+                    return Step::Here(message);
+                }
+                // Until it was read it takes as much as before it was whole.
+                if self.line.hold_joined(length) { Step::Elsewhere(message) } else { Step::End(MAKES_ROOM.to_owned()) }
             }
             Err(error) => {
                 self.line.blame(Offence::Framing, &error);
@@ -507,9 +525,12 @@ fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
             let line = &session.core().line;
             let reading = line.shared.clone().work(line.origin(), move || read(message));
             // Frames that follow wait: messages keep their order.
-            ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| match result {
-                Ok(read) => tell(session, read, ctx),
-                Err(_) => end(session, STOPPING, ctx),
+            ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| {
+                session.core().line.hold_joined(0);
+                match result {
+                    Ok(read) => tell(session, read, ctx),
+                    Err(_) => end(session, STOPPING, ctx),
+                }
             }));
         }
         Step::End(reason) => end(session, &reason, ctx),

@@ -96,7 +96,7 @@ pub async fn dial(
     };
     let (remote, framed) =
         tokio::time::timeout(HANDSHAKE_TIMEOUT, connect).await.map_err(|_| DialError::away("no answer in time"))??;
-    Outbound::create(|ctx| start(Core::new(manager, shared, remote), address, framed, ctx));
+    Outbound::create(|ctx| start(Core::new(manager, shared, remote, None), address, framed, ctx));
     Ok(())
 }
 

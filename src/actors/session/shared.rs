@@ -1,22 +1,19 @@
 //! What all sessions of a node share: its clock, the entrance of its peer port, and the room for unfinished messages.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix_web::error::BlockingError;
-use tokio::sync::Semaphore;
-
 use crate::actors::clock::Stopwatch;
+use crate::helpers::{Helpers, NotDone};
 use crate::ledger::chain::Origin;
 use crate::metrics::Metrics;
 use crate::peer::budget::Budget;
 use crate::peer::limits::MAX_UNFINISHED;
 use crate::peer::slots::{Entrance, Full, Slots};
 
-/// Threads that read, judge and put together for strangers at once: as many as small machines have cores. More would only
-/// keep those waiting who mine.
-const WORKERS: usize = 2;
+/// Threads that read, judge and put together for strangers at once: as many as small machines have cores.
+const THREADS: usize = 2;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,9 +24,9 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bytes that wait for all peers to read them, but for whole chains.
     pub(super) queued: AtomicUsize,
-    workers: Semaphore,
+    helpers: Arc<Helpers>,
     entrance: Mutex<Entrance>,
-    unfinished: Mutex<Budget>,
+    unfinished: Mutex<Budget<Option<Arc<TcpStream>>>>,
 }
 
 impl Shared {
@@ -37,25 +34,23 @@ impl Shared {
     #[must_use]
     pub fn new(stopwatch: Stopwatch, slots: Slots, metrics: Arc<Metrics>) -> Arc<Self> {
         let (entrance, unfinished) = (Mutex::new(Entrance::new(slots)), Mutex::new(Budget::new(MAX_UNFINISHED)));
-        let (queued, workers) = (AtomicUsize::new(0), Semaphore::new(WORKERS));
-        Arc::new(Self { stopwatch, metrics, queued, workers, entrance, unfinished })
+        let (queued, helpers) = (AtomicUsize::new(0), Helpers::start("dolmen-judges", THREADS));
+        Arc::new(Self { stopwatch, metrics, queued, helpers, entrance, unfinished })
     }
 
     /// Works on another thread: for strangers each in its turn, for peers that the operator named at once.
     ///
     /// # Errors
-    /// The node is stopping.
+    /// It failed, or the node is stopping.
     pub async fn work<T: Send + 'static>(
         self: Arc<Self>,
         origin: Origin,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, BlockingError> {
-        let _turn = match origin {
-            Origin::Trusted => None,
-            // Nobody closes the semaphore: without a turn it is done all the same.
-            Origin::Stranger => self.workers.acquire().await.ok(),
-        };
-        actix_web::web::block(work).await
+    ) -> Result<T, NotDone> {
+        match origin {
+            Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
+            Origin::Stranger => self.helpers.work(work).await,
+        }
     }
 
     /// The peer port's entrance. Nobody keeps it while waiting for something.
@@ -64,8 +59,9 @@ impl Shared {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The room for unfinished messages. Nobody keeps it while waiting for something.
-    pub fn unfinished(&self) -> MutexGuard<'_, Budget> {
+    /// The room for unfinished messages, with the sockets of those that can only be ended from outside. Nobody keeps it while
+    /// waiting for something.
+    pub fn unfinished(&self) -> MutexGuard<'_, Budget<Option<Arc<TcpStream>>>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,7 +21,7 @@ mod text;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Addr, MailboxError};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -29,24 +29,21 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::App;
 use super::problem::Problem;
 use crate::actors::chain::{ChainActor, WatchTip};
 use crate::actors::peers::PeerManager;
-use crate::actors::session::Socket;
 use crate::ledger::feed::{Feed, Step};
 use crate::ledger::{BlockHash, Height, Tip};
+use crate::server::turnstile::STALL;
 use crate::store::Reader;
 use links::Seen;
 
 /// Readers at once. Each holds at most two chunks, one block of 1 MiB escaped sixfold in the worst case.
 pub const MAX_READERS: usize = 32;
-
-/// How long a reader may take nothing although something waits for it.
-pub const STALL: Duration = Duration::from_secs(10);
 
 /// Silence after which a comment shows both sides that the line still works.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -142,7 +139,6 @@ pub async fn follow(
         reader: app.reader.clone(),
         events: app.events.clone(),
         remote: request.peer_addr(),
-        socket: request.conn_data::<Socket>().cloned(),
         _seat: seat,
     };
     actix_web::rt::spawn(teller.tell(chunks));
@@ -184,7 +180,6 @@ struct Teller {
     reader: Reader,
     events: Events,
     remote: Option<SocketAddr>,
-    socket: Option<Socket>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -201,12 +196,17 @@ impl Teller {
             let Some(more) = self.tell_chain(&mut text).await else { return };
             if !text.is_empty() {
                 let told = chunks.send(Bytes::from(std::mem::take(&mut text)));
+                let begun = Instant::now();
                 tokio::select! {
-                    told = timeout(STALL, told) => match told {
-                        Ok(Ok(())) => {}
-                        // The reader went away.
-                        Ok(Err(_)) => return,
-                        Err(_) => return self.cut_off(),
+                    told = told => match told {
+                        Ok(()) => {}
+                        // The reader went away, or was cut off by its connection.
+                        Err(_) if begun.elapsed() < STALL / 2 => return,
+                        Err(_) => {
+                            let (remote, at) = (self.remote, self.feed.position());
+                            info!(?remote, %at, "reader of events dropped: it does not read");
+                            return;
+                        }
                     },
                     _ = stop.wait_for(|stop| *stop) => return,
                 }
@@ -265,15 +265,6 @@ impl Teller {
         }
         self.seen = Arc::clone(seen);
         self.synced = true;
-    }
-
-    /// The body of the response is not asked for more while the reader does not read, so only its socket ends it.
-    fn cut_off(self) {
-        let remote = self.remote.map(tracing::field::display);
-        info!(remote, at = %self.feed.position(), "reader of events dropped: it does not read");
-        if let Some(socket) = &self.socket {
-            socket.shut();
-        }
     }
 }
 

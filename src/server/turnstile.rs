@@ -1,0 +1,266 @@
+//! A connection that lets one request through at a time, and ends when its other end takes nothing.
+//!
+//! The HTTP library reads ahead: of a client that sends without waiting it takes 128 KiB of requests at once, some thousands,
+//! and keeps kilobytes for each before anybody has looked at one. Whoever sends many and reads no answer fills the memory that
+//! way, and has a worker busy for seconds, in which honest callers of the same worker are cut off: their deadlines are
+//! counted from a clock that the worker sets. So a [`Turnstile`] stands between library and socket. What a client sends
+//! before its turn waits where it costs nothing: in the client's system and ours.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use actix_web::rt::time::{Sleep, sleep};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tracing::debug;
+
+use super::places::Place;
+use super::reading::{Length, Reading};
+
+/// How long a client may take nothing although something waits for it.
+pub const STALL: Duration = Duration::from_secs(10);
+
+/// Bytes that are read from the socket at once.
+const AT_ONCE: usize = 8 * 1024;
+
+/// Bytes of a link that are read in one go before they are looked at and others have their turn: what the library collects
+/// of a link is no more than that.
+const OF_A_LINK: usize = 16 * 1024;
+
+/// Bytes that are written in one go before others have their turn: a tenth of a millisecond's work.
+const IN_A_TURN: usize = 128 * 1024;
+
+/// What the routes and the connection know of each other.
+#[derive(Debug)]
+pub struct Turnstile {
+    reading: RefCell<Reading>,
+    /// Whether the other end takes nothing at present.
+    stuck: Cell<bool>,
+    /// Whether the connection has become a link: all is let through.
+    link: Cell<bool>,
+    /// Whoever waits until more may be read.
+    waiting: RefCell<Option<Waker>>,
+    /// Its place among the connections of its port, where those are counted.
+    place: OnceCell<Place>,
+}
+
+/// A request's turn: until it is dropped nothing of the next one is read.
+#[derive(Debug)]
+pub struct Turn(Rc<Turnstile>);
+
+impl Turnstile {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            reading: RefCell::default(),
+            stuck: Cell::new(false),
+            link: Cell::new(false),
+            waiting: RefCell::default(),
+            place: OnceCell::new(),
+        })
+    }
+
+    /// Has its phases known to whoever counts connections.
+    pub fn take_place(&self, place: Place) {
+        // A connection opens once.
+        let _ = self.place.set(place);
+    }
+
+    /// A request's head was read, and its body ends like this.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>, length: Length) -> Turn {
+        self.reading.borrow_mut().expect(length);
+        self.stir();
+        self.wake();
+        Turn(self.clone())
+    }
+
+    /// The connection is a link from now on, or a stream, which is bounded elsewhere.
+    pub fn stream(&self) {
+        if let Some(place) = self.place.get() {
+            place.leave();
+        }
+    }
+
+    /// The connection has become a link: what comes is no request.
+    pub fn become_link(&self) {
+        self.link.set(true);
+        self.wake();
+    }
+
+    /// How many of these bytes may be read now.
+    fn admit(&self, bytes: &[u8]) -> usize {
+        if self.link.get() {
+            return bytes.len();
+        }
+        let mut reading = self.reading.borrow_mut();
+        // Who does not read answers needs no more of them.
+        if self.stuck.get() && reading.in_head() {
+            return 0;
+        }
+        let count = reading.admit(bytes);
+        let whole = reading.in_answer();
+        drop(reading);
+        if count > 0 && whole {
+            self.stir();
+        }
+        count
+    }
+
+    fn in_head(&self) -> bool {
+        !self.link.get() && self.reading.borrow().in_head()
+    }
+
+    /// Something has begun or ended.
+    fn stir(&self) {
+        if let Some(place) = self.place.get() {
+            place.stir(self.reading.borrow().in_answer());
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waiting.borrow_mut().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self, task: &Context<'_>) {
+        *self.waiting.borrow_mut() = Some(task.waker().clone());
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.reading.borrow_mut().answered();
+        self.0.stir();
+        self.0.wake();
+    }
+}
+
+/// See the module.
+pub struct Turning<S> {
+    socket: S,
+    remote: Option<SocketAddr>,
+    turnstile: Rc<Turnstile>,
+    /// What was read from the socket and may not be read yet.
+    held: BytesMut,
+    /// Whether the task has had its bit and is to look at it first.
+    look: bool,
+    /// Bytes of a link that were read in this turn.
+    read: usize,
+    /// Bytes written in this turn.
+    written: usize,
+    /// Runs while the other end takes nothing.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Turning<S> {
+    /// A connection that has just opened.
+    pub fn new(socket: S, remote: Option<SocketAddr>) -> Self {
+        let turnstile = Turnstile::new();
+        Self { socket, remote, turnstile, held: BytesMut::new(), look: false, read: 0, written: 0, stall: None }
+    }
+
+    /// The connection itself.
+    pub fn socket(&self) -> &S {
+        &self.socket
+    }
+
+    /// What the routes are to know of it.
+    pub fn turnstile(&self) -> &Rc<Turnstile> {
+        &self.turnstile
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Turning<S> {
+    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.written = 0;
+        if std::mem::take(&mut this.look) {
+            this.read = 0;
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.held.is_empty() {
+            let mut bytes = [MaybeUninit::uninit(); AT_ONCE];
+            let mut read = ReadBuf::uninit(&mut bytes);
+            match Pin::new(&mut this.socket).poll_read(task, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => this.held.extend_from_slice(read.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    this.read = 0;
+                    this.turnstile.wait(task);
+                    return Poll::Pending;
+                }
+            }
+        }
+        let count = this.turnstile.admit(&this.held[..this.held.len().min(into.remaining())]);
+        if count == 0 {
+            this.turnstile.wait(task);
+            return Poll::Pending;
+        }
+        into.put_slice(&this.held[..count]);
+        this.held.advance(count);
+        this.read += count;
+        this.look = if this.turnstile.link.get() {
+            this.read >= OF_A_LINK
+        } else {
+            !this.held.is_empty() && this.turnstile.in_head()
+        };
+        if this.held.is_empty() {
+            // Nothing is kept of a connection that waits.
+            this.held = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Turning<S> {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.written >= IN_A_TURN {
+            this.written = 0;
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let some = &bytes[..bytes.len().min(IN_A_TURN - this.written)];
+        match Pin::new(&mut this.socket).poll_write(task, some) {
+            Poll::Ready(written) => {
+                this.written += written.as_ref().map_or(0, |count| *count);
+                this.stall = None;
+                if this.turnstile.stuck.replace(false) {
+                    this.turnstile.wake();
+                }
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                this.turnstile.stuck.set(true);
+                // Links that do not read are PeerManager's to judge.
+                if this.turnstile.link.get() {
+                    return Poll::Pending;
+                }
+                let stall = this.stall.get_or_insert_with(|| Box::pin(sleep(STALL)));
+                if stall.as_mut().poll(task).is_pending() {
+                    return Poll::Pending;
+                }
+                debug!(remote = ?this.remote, "a client takes nothing and is cut off");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(task)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(task)
+    }
+}
