@@ -6,6 +6,7 @@
 
 mod chain;
 mod elements;
+mod lines;
 mod output;
 mod progress;
 mod service;

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
+use super::lines::Lines;
 use super::output::colour_on;
 use super::{service, talk};
 use crate::config::{self, Config, ConfigError, Layer, LogFormat};
@@ -20,7 +21,7 @@ use crate::exit::{FAILURE, Failure, USAGE, in_system};
 use crate::node::{Node, StartError};
 use crate::peer::proof::{ClusterKey, MAX_KEY_TEXT};
 use crate::signals::Signals;
-use crate::text::{self, JsonOut};
+use crate::text;
 
 #[derive(Debug, Args)]
 pub struct NodeArgs {
@@ -310,8 +311,7 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
         let log = log.fmt_fields(fields).with_writer(std::io::stderr);
         log.with_ansi(colour_on(terminal)).with_target(false).try_init()
     } else {
-        let writer = || JsonOut::new(std::io::stderr());
-        log.with_writer(writer).json().flatten_event(true).with_current_span(false).try_init()
+        log.with_writer(Lines::new()).json().flatten_event(true).with_current_span(false).try_init()
     };
     started.map_err(|error| Failure::new(FAILURE, error))
 }

@@ -1,4 +1,5 @@
-//! What a service manager is told, if one asks for it: that the node is ready, and that it is about to end.
+//! What a service manager is told, if one asks for it: that the node is ready, and that it is about to end; and whether it
+//! keeps the log.
 //!
 //! The form is systemd's (`Type=notify`): a datagram to the socket that the variable `NOTIFY_SOCKET` names.
 
@@ -19,6 +20,13 @@ pub fn ready(http: SocketAddr, peers: SocketAddr) -> String {
 
 /// The node is ending in good order.
 pub const STOPPING: &str = "STOPPING=1";
+
+/// Whether stderr leads to the journal, which says by which file it does.
+#[must_use]
+pub fn stderr_is_the_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    rustix::fs::fstat(io::stderr()).is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
+}
 
 /// Tells the service manager. One that cannot be told will find out by itself, later.
 pub fn tell(state: &str) {

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::support::js::Js;
 use super::support::process::NodeOptions;
 use super::support::{NodeProcess, tutorial, wait};
-use super::{dolmen, run, temporary};
+use super::{Running, dolmen, run, temporary};
 
 #[test]
 fn every_shell_and_the_manual_know_every_command() {
@@ -229,4 +229,26 @@ fn a_service_manager_hears_when_the_node_is_ready_and_when_it_ends() {
     // Nobody there is no reason to end.
     let node = NodeProcess::start(NodeOptions::new().env("NOTIFY_SOCKET", "/nowhere/at-all"));
     assert_eq!(node.get("/livez").status, 200);
+}
+
+#[test]
+fn lines_for_the_journal_carry_their_priority() {
+    let dir = temporary();
+    let log = dir.path().join("log");
+    for (inode, begins) in [(1, "<6>{\""), (0, "{\"")] {
+        let file = fs::File::create(&log).expect("a file");
+        let place = file.metadata().expect("it is ours");
+        // As the journal says where it listens; another number is of a stream that this program was not given.
+        let stream = format!("{}:{}", place.dev(), place.ino() * inode);
+        let data = dir.path().join("data").display().to_string();
+        let mut command = dolmen(&["node", "--http", "127.0.0.1:0", "--p2p", "127.0.0.1:0", "--data-dir", &data]);
+        let child = command.env("JOURNAL_STREAM", stream).stdout(Stdio::piped()).stderr(file).spawn();
+        let mut node = Running(child.expect("it starts"));
+        let mut ready = [0; 1];
+        node.0.stdout.as_mut().expect("it is piped").read_exact(&mut ready).expect("it gets ready");
+        node.signal("TERM");
+        assert_eq!(node.wait().0, Some(0));
+        let lines = fs::read_to_string(&log).expect("its log");
+        assert!(lines.lines().any(|line| line.contains("node ready") && line.starts_with(begins)), "{lines}");
+    }
 }
