@@ -17,15 +17,19 @@ fn idle_connections_to_the_http_port_make_room_for_others() {
     let mut arena = Arena::with(NodeOptions::new().arg("--max-clients").arg("100"));
     let mut kept = arena.node.connect();
     let mut idle: Vec<TcpStream> = Vec::new();
-    for _ in 0..5 {
-        idle.extend(open(arena.node.http_port(), 60));
+    for _ in 0..10 {
+        // So few that also those of two rounds, which may be accepted late, leave room for one.
+        idle.extend(open(arena.node.http_port(), 30));
         let answer = kept.send(&Request::get("/livez")).expect("who says something is not the stillest");
         assert_eq!(answer.status, 200);
     }
-    let mut last = idle.pop().expect("one");
-    assert!(!has_ended(&mut last), "the last to come is the last to go");
-    let ended = idle.iter_mut().filter_map(|socket| has_ended(socket).then_some(())).count();
-    assert!(ended >= 300 - 100, "{ended} of 300 were ended");
+    // Long before those are closed that say nothing: what is still to be accepted is soon counted.
+    wait::until(Duration::from_secs(4), "all but a hundred to go", || {
+        let ended = idle.iter_mut().filter_map(|socket| has_ended(socket).then_some(())).count();
+        (ended >= 300 - 100).then_some(())
+    });
+    let answer = kept.send(&Request::get("/livez")).expect("who says something is not the stillest");
+    assert_eq!(answer.status, 200);
     arena.in_step("beside idle connections");
     arena.finish();
 }

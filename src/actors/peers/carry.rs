@@ -378,7 +378,7 @@ impl PeerManager {
                 continue;
             }
             self.making = true;
-            let making = self.parts.shared.clone().work(Origin::Stranger, move || chain_text(&snapshot));
+            let making = self.parts.shared.clone().read(Origin::Stranger, move || chain_text(&snapshot));
             ctx.spawn(wrap_future::<_, Self>(making).map(move |made, manager, ctx| {
                 manager.making = false;
                 match made.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
@@ -410,7 +410,7 @@ impl PeerManager {
     fn serve(&mut self, id: LinkId, from: Height, upto: Tip, ctx: &mut Context<Self>) {
         let snapshot = self.parts.reader.snapshot();
         let origin = if self.patience.contains_key(&id) { Origin::Stranger } else { Origin::Trusted };
-        let reading = self.parts.shared.clone().work(origin, move || batch(&snapshot, from, upto));
+        let reading = self.parts.shared.clone().read(origin, move || batch(&snapshot, from, upto));
         ctx.spawn(wrap_future::<_, Self>(reading).map(move |read, manager, ctx| {
             let next = match read.unwrap_or_else(|_| Err("the node is stopping".to_owned())) {
                 Ok(Some((bytes, next))) => manager.deliver(id, Out::Binary(bytes)).then_some(next),

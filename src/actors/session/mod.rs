@@ -523,7 +523,7 @@ fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
         Step::Here(message) => tell(session, read(message), ctx),
         Step::Elsewhere(message) => {
             let line = &session.core().line;
-            let reading = line.shared.clone().work(line.origin(), move || read(message));
+            let reading = line.shared.clone().judge(line.origin(), move || read(message));
             // Frames that follow wait: messages keep their order.
             ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| {
                 session.core().line.hold_joined(0);

@@ -12,8 +12,12 @@ use crate::peer::budget::Budget;
 use crate::peer::limits::MAX_UNFINISHED;
 use crate::peer::slots::{Entrance, Full, Slots};
 
-/// Threads that read, judge and put together for strangers at once: as many as small machines have cores.
-const THREADS: usize = 2;
+/// Threads that read our chain and put it together for strangers: as many as small machines have cores.
+const READERS: usize = 2;
+
+/// Threads that judge strangers' long messages. Of a message of 4 MiB its blocks take several times as much while they are
+/// judged, and each thread keeps what it took once.
+const JUDGES: usize = 1;
 
 /// See the module.
 #[derive(Debug)]
@@ -24,7 +28,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Bytes that wait for all peers to read them, but for whole chains.
     pub(super) queued: AtomicUsize,
-    helpers: Arc<Helpers>,
+    readers: Arc<Helpers>,
+    judges: Arc<Helpers>,
     entrance: Mutex<Entrance>,
     unfinished: Mutex<Budget<Option<Arc<TcpStream>>>>,
 }
@@ -34,22 +39,38 @@ impl Shared {
     #[must_use]
     pub fn new(stopwatch: Stopwatch, slots: Slots, metrics: Arc<Metrics>) -> Arc<Self> {
         let (entrance, unfinished) = (Mutex::new(Entrance::new(slots)), Mutex::new(Budget::new(MAX_UNFINISHED)));
-        let (queued, helpers) = (AtomicUsize::new(0), Helpers::start("dolmen-judges", THREADS));
-        Arc::new(Self { stopwatch, metrics, queued, helpers, entrance, unfinished })
+        let (readers, judges) = (Helpers::start("dolmen-readers", READERS), Helpers::start("dolmen-judges", JUDGES));
+        let queued = AtomicUsize::new(0);
+        Arc::new(Self { stopwatch, metrics, queued, readers, judges, entrance, unfinished })
     }
 
-    /// Works on another thread: for strangers each in its turn, for peers that the operator named at once.
+    /// Reads our chain on another thread: for strangers each in its turn, for peers that the operator named at once.
     ///
     /// # Errors
     /// It failed, or the node is stopping.
-    pub async fn work<T: Send + 'static>(
+    pub async fn read<T: Send + 'static>(
         self: Arc<Self>,
         origin: Origin,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
         match origin {
             Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
-            Origin::Stranger => self.helpers.work(work).await,
+            Origin::Stranger => self.readers.work(work).await,
+        }
+    }
+
+    /// Judges a long message on another thread, in the same order.
+    ///
+    /// # Errors
+    /// It failed, or the node is stopping.
+    pub async fn judge<T: Send + 'static>(
+        self: Arc<Self>,
+        origin: Origin,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        match origin {
+            Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
+            Origin::Stranger => self.judges.work(work).await,
         }
     }
 
