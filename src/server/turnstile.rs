@@ -103,10 +103,12 @@ impl Turnstile {
         if self.stuck.get() && reading.in_head() {
             return 0;
         }
+        let was_head = reading.in_head();
         let count = reading.admit(bytes);
-        let whole = reading.in_answer();
+        // Whoever reads a head says so himself.
+        let whole = count > 0 && !was_head && reading.in_answer();
         drop(reading);
-        if count > 0 && whole {
+        if whole {
             self.stir();
         }
         count
@@ -196,7 +198,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Turning<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     this.read = 0;
-                    this.turnstile.wait(task);
                     return Poll::Pending;
                 }
             }
