@@ -3,16 +3,15 @@
 //! Owns the set of submissions that wait, and when they are mined again. Only the node that acknowledged an entry ever
 //! mines it again. Exactly once by construction: a submission waits only while none of its placements is on the best
 //! chain, so a new placement is only made on a branch that holds no older one, and an older block cannot descend from a
-//! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from [`Storage`].
+//! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from
+//! [`Storage`](super::storage::Storage).
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use rand::{Rng, RngExt};
 
-use super::hash::BlockHash;
-use super::storage::{Placed, Storage, StorageError, SubmissionId};
+use super::storage::{Placed, SubmissionId};
 
 /// Milliseconds of some clock that does not go back.
 pub type Millis = u64;
@@ -25,9 +24,6 @@ pub const RETRY_DELAY: RangeInclusive<Millis> = 50..=400;
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: BTreeSet<SubmissionId>,
-    /// Where those that wait were placed, as far as it was asked: this does not change while they wait, and reading it
-    /// again at every change of tip would let a long outbox fall behind the chain for ever.
-    placed: HashMap<SubmissionId, Vec<BlockHash>>,
     /// When they are mined again; `None` when nothing waits or no delay was drawn yet.
     due: Option<Millis>,
 }
@@ -71,51 +67,20 @@ impl Outbox {
         self.waiting.iter()
     }
 
-    /// Says what a change of tip would do: `left` are the submissions placed in the blocks that leave, `on_new_chain` tells
-    /// whether a block will be on the best chain.
+    /// Says what a change of tip does: `left` are the submissions placed in the blocks that leave, `entered` those placed in
+    /// the blocks that enter.
     ///
-    /// # Errors
-    /// Unreadable or damaged storage.
-    pub fn judge<S: Storage>(
-        &mut self,
-        left: &[Placed],
-        storage: &S,
-        on_new_chain: impl Fn(&BlockHash) -> Result<bool, StorageError>,
-    ) -> Result<Effect, StorageError> {
-        let mut blocks_judged: HashMap<BlockHash, bool> = HashMap::new();
-        let mut any_on_new_chain = |blocks: &[BlockHash]| -> Result<bool, StorageError> {
-            for block in blocks {
-                let on = match blocks_judged.get(block) {
-                    Some(on) => *on,
-                    None => *blocks_judged.entry(*block).or_insert(on_new_chain(block)?),
-                };
-                if on {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        let blocks_of = |submission: &SubmissionId| -> Result<Vec<BlockHash>, StorageError> {
-            Ok(storage.placements_of(submission)?.into_iter().map(|(block, _)| block).collect())
-        };
-        let mut effect = Effect::default();
-        for submission in &self.waiting {
-            let blocks = match self.placed.entry(*submission) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(blocks_of(submission)?),
-            };
-            if any_on_new_chain(blocks)? {
-                effect.satisfied.push(*submission);
-            }
+    /// Nothing else has to be looked at, however often a submission was placed: the blocks that stay hold none that waits,
+    /// and none that a block above them holds.
+    #[must_use]
+    pub fn judge(&self, left: &[Placed], entered: &[Placed]) -> Effect {
+        let back: BTreeSet<SubmissionId> = entered.iter().map(|placed| placed.submission).collect();
+        let left: BTreeSet<SubmissionId> = left.iter().map(|placed| placed.submission).collect();
+        let is_lost = |submission: &SubmissionId| !self.waits(submission) && !back.contains(submission);
+        Effect {
+            lost: left.into_iter().filter(is_lost).collect(),
+            satisfied: back.iter().filter(|submission| self.waits(submission)).copied().collect(),
         }
-        let mut judged = BTreeSet::new();
-        for Placed { submission, .. } in left {
-            let new = !self.waiting.contains(submission) && judged.insert(submission);
-            if new && !any_on_new_chain(&blocks_of(submission)?)? {
-                effect.lost.push(*submission);
-            }
-        }
-        Ok(effect)
     }
 
     /// Takes over what has become durable.
@@ -123,7 +88,6 @@ impl Outbox {
         self.waiting.extend(&effect.lost);
         for submission in &effect.satisfied {
             self.waiting.remove(submission);
-            self.placed.remove(submission);
         }
         if self.waiting.is_empty() {
             self.due = None;
@@ -141,5 +105,40 @@ impl Outbox {
     /// Ends the running delay: the waiting submissions are being mined, or could not be and wait anew.
     pub fn restart(&mut self) {
         self.due = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::hash::BlockHash;
+
+    fn submission(number: u8) -> SubmissionId {
+        SubmissionId { block: BlockHash([number; 32]), position: 0 }
+    }
+
+    fn placed(numbers: &[u8]) -> Vec<Placed> {
+        let placed = |number: &u8| Placed { submission: submission(*number), position: 0, entries: 1, key: None };
+        numbers.iter().map(placed).collect()
+    }
+
+    #[test]
+    fn what_leaves_waits_until_it_comes_back() {
+        for (waiting, left, entered, lost, satisfied, why) in [
+            (&[][..], &[][..], &[][..], &[][..], &[][..], "nothing happens"),
+            (&[], &[2, 1], &[], &[1, 2], &[], "blocks leave, and others enter"),
+            (&[], &[1, 2, 1], &[2], &[1], &[], "an older placement comes in with the new blocks"),
+            (&[1, 3], &[], &[3, 3, 4], &[], &[3], "a block that left comes back"),
+            (&[1], &[1], &[], &[], &[], "what waits is not lost again"),
+            (&[1], &[1], &[1], &[], &[1], "another of its blocks takes the place of one"),
+        ] {
+            let ids = |numbers: &[u8]| numbers.iter().map(|number| submission(*number)).collect::<Vec<_>>();
+            let mut outbox = Outbox::new(ids(waiting));
+            let effect = outbox.judge(&placed(left), &placed(entered));
+            assert_eq!(effect, Effect { lost: ids(lost), satisfied: ids(satisfied) }, "{why}");
+            outbox.note(&effect);
+            assert!(lost.iter().all(|number| outbox.waits(&submission(*number))), "{why}");
+            assert_eq!(outbox.len(), waiting.len() + lost.len() - satisfied.len(), "{why}");
+        }
     }
 }

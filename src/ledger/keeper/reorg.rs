@@ -1,6 +1,6 @@
 //! Blocks of others: beside the chain, onto it, or in place of its end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rand::Rng;
 
@@ -92,8 +92,7 @@ impl<S: Storage> Keeper<S> {
     pub(super) fn change(&mut self, new: &[SharedBlock], change: TipChange) -> Result<Update, StorageError> {
         let mut entered = self.blocks_of(&change.revived)?;
         entered.extend_from_slice(new);
-        let heights: HashMap<BlockHash, Height> = entered.iter().map(|block| (block.hash(), block.height())).collect();
-        let departure = self.departure(change.fork, |hash| heights.contains_key(hash))?;
+        let departure = self.departure(change.fork, entered.iter().map(|block| block.hash()))?;
         let batch = Batch {
             blocks: new.iter().map(|block| BatchBlock { block: block.clone(), placed: Vec::new() }).collect(),
             forget: self.chain.overflow(&change.revived, &departure.sides),
@@ -125,13 +124,13 @@ impl<S: Storage> Keeper<S> {
         Update { old, fork: change.fork, new: change.tip, left, entered, requeued }
     }
 
-    /// What leaves the best chain above `fork`, when the blocks that `enters` names come in.
+    /// What leaves the best chain above `fork`, when these blocks enter: all of them, or at least those that this node mined.
     pub(super) fn departure(
-        &mut self,
+        &self,
         fork: Tip,
-        enters: impl Fn(&BlockHash) -> bool,
+        enters: impl IntoIterator<Item = BlockHash>,
     ) -> Result<Departure, StorageError> {
-        let (mut sides, mut placed) = (Vec::new(), Vec::new());
+        let (mut sides, mut left) = (Vec::new(), Vec::new());
         for height in fork.height.0 + 1..=self.tip().height.0 {
             let Some(hash) = self.storage.hash_at(Height(height))? else {
                 return Err(StorageError::Damaged(format!("no block at height {height} below the tip").into()));
@@ -140,13 +139,16 @@ impl<S: Storage> Keeper<S> {
                 return Err(StorageError::Damaged(format!("block {hash} at height {height} is missing").into()));
             };
             sides.push(chain::side_block(&block, false));
-            placed.extend(self.storage.placed_in(&hash)?);
+            left.extend(self.storage.placed_in(&hash)?);
         }
-        let on_new_chain = |hash: &BlockHash| -> Result<bool, StorageError> {
-            Ok(enters(hash) || self.storage.height_of(hash)?.is_some_and(|height| height <= fork.height))
-        };
-        let effect = self.outbox.judge(&placed, &self.storage, on_new_chain)?;
-        Ok(Departure { sides, effect })
+        let mut entered = Vec::new();
+        // Most often nothing leaves and nothing waits, and no question is asked.
+        if !left.is_empty() || !self.outbox.is_empty() {
+            for hash in enters {
+                entered.extend(self.storage.placed_in(&hash)?);
+            }
+        }
+        Ok(Departure { sides, effect: self.outbox.judge(&left, &entered) })
     }
 
     pub(super) fn blocks_of(&self, hashes: &[BlockHash]) -> Result<Vec<SharedBlock>, StorageError> {

@@ -159,7 +159,7 @@ impl<S: Storage> Keeper<S> {
         let fork = staged.fork;
         // The blocks that enter were few enough to remember only if they are few; only waiting and leaving submissions ask.
         let staged_hashes = self.staged_placements(&staged)?;
-        let departure = self.departure(fork, |hash| staged_hashes.contains(hash))?;
+        let departure = self.departure(fork, staged_hashes)?;
         let revived: Vec<BlockHash> = self.staged_sides(&staged)?;
         let change = TipChange { fork, revived: Vec::new(), tip: staged.tip };
         let mut forget = revived.clone();
