@@ -41,7 +41,6 @@ use serde::{Deserialize, Serialize};
 use crate::peer::address::{AddressError, PeerAddress};
 use crate::peer::proof::ClusterKey;
 use crate::peer::slots::Slots;
-use crate::server::places::MAX_CLIENTS;
 
 pub use environment::parse_environment;
 pub use error::ConfigError;
@@ -60,6 +59,10 @@ pub const DEFAULT_MAX_REORG: u64 = 1000;
 /// KiB per second in which the chain on disk is read and judged again in the background: a hundredth of what one core
 /// can do, and a gigabyte still within twenty minutes.
 pub const DEFAULT_SCRUB_RATE: u64 = 1024;
+
+/// Connections of HTTP clients at once, unless set. At some 30 KiB each they take a quarter of the memory that an attack may
+/// cost, and with two file descriptors each they leave room below the 4,096 that most systems grant.
+pub const DEFAULT_MAX_CLIENTS: usize = 1_024;
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, clap::ValueEnum)]
@@ -130,7 +133,7 @@ impl Default for Config {
             scrub_rate: DEFAULT_SCRUB_RATE,
             max_reorg: DEFAULT_MAX_REORG,
             slots: Slots::default(),
-            max_clients: MAX_CLIENTS,
+            max_clients: DEFAULT_MAX_CLIENTS,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
         }

@@ -11,10 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::socket::Socket;
 
-/// Connections of HTTP clients at once, unless set. At some 30 KiB each they take a quarter of the memory that an attack may
-/// cost, and with two file descriptors each they leave room below the 4,096 that most systems grant.
-pub const MAX_CLIENTS: usize = 1_024;
-
 /// The connections of a port, for all its threads.
 #[derive(Debug)]
 pub struct Places(Mutex<Seats<Socket>>);
