@@ -10,7 +10,7 @@ mod socket;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, wrap_future};
@@ -107,8 +107,10 @@ pub struct Line {
     trusted: AtomicBool,
     /// Bytes that are held of a frame that is not complete.
     partial: AtomicUsize,
-    /// Bytes that are held of a message whose further frames are still to come.
+    /// Bytes that are held of a message whose further frames are still to come, or that waits to be read.
     joined: AtomicUsize,
+    /// The message that waits to be read.
+    waiting: Waiting,
     /// Whether these are counted with those of other strangers.
     counted: AtomicBool,
     /// Messages that wait to be sent.
@@ -121,7 +123,8 @@ pub struct Line {
 
 impl Line {
     fn new(shared: Arc<Shared>, socket: Option<Arc<TcpStream>>) -> Arc<Self> {
-        let holder = shared.unfinished().enter(socket);
+        let waiting = Waiting::default();
+        let holder = shared.unfinished().enter(Eviction { socket, waiting: waiting.clone() });
         let opened = shared.stopwatch.millis();
         Arc::new(Self {
             holder,
@@ -136,6 +139,7 @@ impl Line {
             trusted: AtomicBool::new(false),
             partial: AtomicUsize::new(0),
             joined: AtomicUsize::new(0),
+            waiting,
             counted: AtomicBool::new(false),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -220,10 +224,8 @@ impl Line {
         let goes_on = unfinished.hold(self.holder, if counts { held } else { 0 });
         let evicted = unfinished.take_evicted();
         drop(unfinished);
-        // At once: what they hold is no longer counted. Others are polled in any case, and see it by themselves.
-        for socket in evicted.into_iter().flatten() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        // At once: what they hold is no longer counted.
+        evicted.into_iter().for_each(Eviction::carry_out);
         goes_on
     }
 
@@ -317,6 +319,41 @@ impl Drop for Line {
     }
 }
 
+/// A message that waits to be read on another thread. Whoever takes it first has it: the thread, or who has to make room.
+#[derive(Clone, Debug, Default)]
+struct Waiting(Arc<Mutex<Option<Message>>>);
+
+impl Waiting {
+    fn put(&self, message: Message) {
+        *self.slot() = Some(message);
+    }
+
+    fn take(&self) -> Option<Message> {
+        self.slot().take()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Message>> {
+        // A message that a thread panicked beside is a message all the same.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a session makes room for others that has to.
+#[derive(Debug)]
+pub struct Eviction {
+    /// The socket of a session that is not polled while its peer does not read. Others see by themselves that they have to go.
+    socket: Option<Arc<TcpStream>>,
+    waiting: Waiting,
+}
+
+impl Eviction {
+    fn carry_out(self) {
+        drop(self.waiting.take());
+        // It may be closed already.
+        let _ = self.socket.map(|socket| socket.shutdown(Shutdown::Both));
+    }
+}
+
 /// How PeerManager speaks to a session.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -391,8 +428,8 @@ enum Step {
     Nothing,
     /// Reads this message here.
     Here(Message),
-    /// Reads this message on another thread, and no further frame before.
-    Elsewhere(Message),
+    /// Reads the message that waits on another thread, and no further frame before.
+    Elsewhere,
     /// Ends the link.
     End(String),
 }
@@ -450,8 +487,9 @@ impl Core {
                 if length <= READ_ELSEWHERE {
                     return Step::Here(message);
                 }
+                self.line.waiting.put(message);
                 // Until it was read it takes as much as before it was whole.
-                if self.line.hold_joined(length) { Step::Elsewhere(message) } else { Step::End(MAKES_ROOM.to_owned()) }
+                if self.line.hold_joined(length) { Step::Elsewhere } else { Step::End(MAKES_ROOM.to_owned()) }
             }
             Err(error) => {
                 self.line.blame(Offence::Framing, &error);
@@ -521,14 +559,16 @@ fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
     match session.core().take(piece) {
         Step::Nothing => {}
         Step::Here(message) => tell(session, read(message), ctx),
-        Step::Elsewhere(message) => {
+        Step::Elsewhere => {
             let line = &session.core().line;
-            let reading = line.shared.clone().judge(line.origin(), move || read(message));
+            let waiting = line.waiting.clone();
+            let reading = line.shared.clone().judge(line.origin(), move || waiting.take().map(read));
             // Frames that follow wait: messages keep their order.
             ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| {
                 session.core().line.hold_joined(0);
                 match result {
-                    Ok(read) => tell(session, read, ctx),
+                    Ok(Some(read)) => tell(session, read, ctx),
+                    Ok(None) => end(session, MAKES_ROOM, ctx),
                     Err(_) => end(session, STOPPING, ctx),
                 }
             }));

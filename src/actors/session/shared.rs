@@ -1,9 +1,10 @@
 //! What all sessions of a node share: its clock, the entrance of its peer port, and the room for unfinished messages.
 
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Eviction;
 use crate::actors::clock::Stopwatch;
 use crate::helpers::{Helpers, NotDone};
 use crate::ledger::chain::Origin;
@@ -31,7 +32,7 @@ pub struct Shared {
     readers: Arc<Helpers>,
     judges: Arc<Helpers>,
     entrance: Mutex<Entrance>,
-    unfinished: Mutex<Budget<Option<Arc<TcpStream>>>>,
+    unfinished: Mutex<Budget<Eviction>>,
 }
 
 impl Shared {
@@ -80,9 +81,8 @@ impl Shared {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The room for unfinished messages, with the sockets of those that can only be ended from outside. Nobody keeps it while
-    /// waiting for something.
-    pub fn unfinished(&self) -> MutexGuard<'_, Budget<Option<Arc<TcpStream>>>> {
+    /// The room for unfinished messages, with how those give it up who have to. Nobody keeps it while waiting for something.
+    pub fn unfinished(&self) -> MutexGuard<'_, Budget<Eviction>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
