@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use thiserror::Error;
@@ -21,10 +21,12 @@ type Job = Box<dyn FnOnce() + Send>;
 #[error("the work was not done")]
 pub struct NotDone;
 
-/// See the module. The threads end when this is dropped.
+/// See the module. The threads start with the first work, since each keeps memory of its own, and end when this is dropped.
 #[derive(Debug)]
 pub struct Helpers {
-    jobs: Sender<Job>,
+    name: String,
+    threads: usize,
+    jobs: OnceLock<Sender<Job>>,
     /// One for each thread: what waits for its turn is kept by whoever asked, and goes with them.
     turns: Semaphore,
 }
@@ -32,17 +34,22 @@ pub struct Helpers {
 impl Helpers {
     /// So many threads.
     #[must_use]
-    pub fn start(name: &str, threads: usize) -> Arc<Self> {
+    pub fn new(name: &str, threads: usize) -> Arc<Self> {
+        let turns = Semaphore::new(threads);
+        Arc::new(Self { name: name.to_owned(), threads, jobs: OnceLock::new(), turns })
+    }
+
+    fn start(&self) -> Sender<Job> {
         let (sender, jobs) = mpsc::channel();
         let jobs = Arc::new(Mutex::new(jobs));
-        for _ in 0..threads {
+        for _ in 0..self.threads {
             let jobs = jobs.clone();
             // With fewer threads there is less help, and with none whoever asks is told so.
-            if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(move || help(&jobs)) {
-                warn!(%error, name, "the system gives no thread");
+            if let Err(error) = thread::Builder::new().name(self.name.clone()).spawn(move || help(&jobs)) {
+                warn!(%error, name = self.name, "the system gives no thread");
             }
         }
-        Arc::new(Self { jobs: sender, turns: Semaphore::new(threads) })
+        sender
     }
 
     /// Has something done.
@@ -55,7 +62,7 @@ impl Helpers {
         let (done, answer) = oneshot::channel();
         // Who went away meanwhile needs no answer.
         let job = move || drop(done.send(work()));
-        self.jobs.send(Box::new(job)).map_err(|_| NotDone)?;
+        self.jobs.get_or_init(|| self.start()).send(Box::new(job)).map_err(|_| NotDone)?;
         answer.await.map_err(|_| NotDone)
     }
 }
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn work_is_done_and_what_panics_takes_no_helper_with_it() {
-        let helpers = Helpers::start("helper", 1);
+        let helpers = Helpers::new("helper", 1);
         assert_eq!(block_on(helpers.work(|| 1 + 1)), Ok(2));
         assert_eq!(block_on(helpers.work(|| -> u8 { panic!("work that fails") })), Err(NotDone));
         let name = block_on(helpers.work(|| thread::current().name().map(str::to_owned)));
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn nothing_is_done_for_who_went_away() {
-        let helpers = Helpers::start("helper", 1);
+        let helpers = Helpers::new("helper", 1);
         let (go, wait) = mpsc::channel::<()>();
         let (told, tell) = mpsc::channel();
         let mut first = Box::pin(helpers.work(move || wait.recv().is_ok()));

@@ -23,7 +23,7 @@ pub struct Reads {
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { seats: Arc::new(Semaphore::new(MAX_STREAMS)), helpers: Helpers::start("dolmen-reads", THREADS) }
+        Self { seats: Arc::new(Semaphore::new(MAX_STREAMS)), helpers: Helpers::new("dolmen-reads", THREADS) }
     }
 }
 

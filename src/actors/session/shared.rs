@@ -40,7 +40,7 @@ impl Shared {
     #[must_use]
     pub fn new(stopwatch: Stopwatch, slots: Slots, metrics: Arc<Metrics>) -> Arc<Self> {
         let (entrance, unfinished) = (Mutex::new(Entrance::new(slots)), Mutex::new(Budget::new(MAX_UNFINISHED)));
-        let (readers, judges) = (Helpers::start("dolmen-readers", READERS), Helpers::start("dolmen-judges", JUDGES));
+        let (readers, judges) = (Helpers::new("dolmen-readers", READERS), Helpers::new("dolmen-judges", JUDGES));
         let queued = AtomicUsize::new(0);
         Arc::new(Self { stopwatch, metrics, queued, readers, judges, entrance, unfinished })
     }
