@@ -109,10 +109,10 @@ pub struct Line {
     partial: AtomicUsize,
     /// Bytes that are held of a message whose further frames are still to come, or that waits to be read.
     joined: AtomicUsize,
-    /// The message that waits to be read.
-    waiting: Waiting,
     /// Whether these are counted with those of other strangers.
     counted: AtomicBool,
+    /// The message that waits to be read.
+    waiting: Waiting,
     /// Messages that wait to be sent.
     messages: AtomicUsize,
     /// Bytes that wait to be sent.

@@ -45,7 +45,7 @@ impl Shared {
         Arc::new(Self { stopwatch, metrics, queued, readers, judges, entrance, unfinished })
     }
 
-    /// Reads our chain on another thread: for strangers each in its turn, for peers that the operator named at once.
+    /// Reads our chain on another thread.
     ///
     /// # Errors
     /// It failed, or the node is stopping.
@@ -54,13 +54,10 @@ impl Shared {
         origin: Origin,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        match origin {
-            Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
-            Origin::Stranger => self.readers.work(work).await,
-        }
+        work_on(&self.readers, origin, work).await
     }
 
-    /// Judges a long message on another thread, in the same order.
+    /// Judges a long message on another thread.
     ///
     /// # Errors
     /// It failed, or the node is stopping.
@@ -69,10 +66,7 @@ impl Shared {
         origin: Origin,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        match origin {
-            Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
-            Origin::Stranger => self.judges.work(work).await,
-        }
+        work_on(&self.judges, origin, work).await
     }
 
     /// The peer port's entrance. Nobody keeps it while waiting for something.
@@ -84,6 +78,18 @@ impl Shared {
     /// The room for unfinished messages, with how those give it up who have to. Nobody keeps it while waiting for something.
     pub fn unfinished(&self) -> MutexGuard<'_, Budget<Eviction>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works for strangers by these helpers, each in its turn, and for peers that the operator named at once.
+async fn work_on<T: Send + 'static>(
+    helpers: &Helpers,
+    origin: Origin,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NotDone> {
+    match origin {
+        Origin::Trusted => actix_web::web::block(work).await.map_err(|_| NotDone),
+        Origin::Stranger => helpers.work(work).await,
     }
 }
 
