@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::peer::address::{PeerAddress, Scheme};
 use crate::peer::limits::HANDSHAKE_TIMEOUT;
 use crate::server::places::Places;
-use crate::server::socket::{Socket, keep_socket};
+use crate::server::socket::duplicate;
 use crate::server::turnstile::Turnstile;
 use crate::server::{Settings, serve};
 use crate::store::{OpenError, OpenReport, Options, Reader, Store, disk::RealDisk};
@@ -310,10 +310,9 @@ fn serve_http(
 ) -> io::Result<Server> {
     let places = Places::new(max_clients);
     let opened = move |connection: &dyn Any, extensions: &mut Extensions| {
-        keep_socket(connection, extensions);
         // Without a spare file descriptor there is no handle to the socket, and the connection is not counted.
-        if let (Some(socket), Some(turnstile)) = (extensions.get::<Socket>(), extensions.get::<Rc<Turnstile>>()) {
-            turnstile.take_place(places.take(socket.clone()));
+        if let (Some((socket, _)), Some(turnstile)) = (duplicate(connection), extensions.get::<Rc<Turnstile>>()) {
+            turnstile.take_place(places.take(socket.into()));
         }
     };
     let settings = Settings {

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream as TcpSocket;
 
 /// A connection's socket, put aside so that it can be shut from outside.
@@ -31,13 +30,6 @@ impl Socket {
     pub fn shut(&self) {
         // A socket that is closed already needs no shutting.
         let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// When a connection opens: keeps a handle to the connection's socket.
-pub fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
-    if let Some((socket, _)) = duplicate(connection) {
-        extensions.insert(Socket::from(socket));
     }
 }
 
