@@ -4,6 +4,7 @@
 //! all that is PeerManager's, which is told of every message and tells what to send.
 
 mod inbound;
+mod judging;
 mod outbound;
 mod shared;
 mod socket;
@@ -20,19 +21,21 @@ use bytes::Bytes;
 use tracing::debug;
 
 use super::clock;
-use super::peers::{PeerManager, Received, Register, Unregister};
+use super::peers::{PeerManager, Register, Unregister};
 use crate::ledger::chain::Origin;
 use crate::ledger::outbox::Millis;
 use crate::peer::assembly::{Assembler, AssemblyError, Limits, Message, Piece};
 use crate::peer::budget::Holder;
 use crate::peer::conduct::Offence;
-use crate::peer::incoming::{self, Incoming, ReadError};
+use crate::peer::incoming;
 use crate::peer::limits::{
     LITTLE_QUEUED, MAX_FIRST_MESSAGE, MAX_QUEUED, MAX_UNASKED_MESSAGE, SESSION_QUEUE, SESSION_QUEUE_BYTES,
 };
 use crate::peer::links::{DISMISSED, Direction};
 use crate::peer::pace::{Flooded, Pace};
 use crate::peer::sync::LinkId;
+
+use judging::{Judging, Read};
 
 pub use inbound::{Door, accept, admit, turn};
 pub use outbound::{DialError, dial};
@@ -417,6 +420,7 @@ struct Core {
     link: Option<LinkId>,
     remote: SocketAddr,
     assembler: Assembler,
+    judging: Judging,
     pace: Pace,
     /// Whether a whole message has come.
     known: bool,
@@ -428,8 +432,8 @@ enum Step {
     Nothing,
     /// Reads this message here.
     Here(Message),
-    /// Reads the message that waits on another thread, and no further frame before.
-    Elsewhere,
+    /// Reads the message that waits, which has so many bytes, on another thread.
+    Elsewhere(Waiting, usize),
     /// Ends the link.
     End(String),
 }
@@ -441,8 +445,8 @@ impl Core {
         remote: SocketAddr,
         socket: Option<Arc<TcpStream>>,
     ) -> Self {
-        let (assembler, pace) = (Assembler::default(), Pace::default());
-        Self { manager, line: Line::new(shared, socket), link: None, remote, assembler, pace, known: false }
+        let (assembler, judging, pace) = (Assembler::default(), Judging::default(), Pace::default());
+        Self { manager, line: Line::new(shared, socket), link: None, remote, assembler, judging, pace, known: false }
     }
 
     fn now(&self) -> Millis {
@@ -487,9 +491,14 @@ impl Core {
                 if length <= READ_ELSEWHERE {
                     return Step::Here(message);
                 }
-                self.line.waiting.put(message);
+                // Of a peer that the operator named several may wait, and none has to make room.
+                let waiting = match self.line.origin() {
+                    Origin::Trusted => Waiting::default(),
+                    Origin::Stranger => self.line.waiting.clone(),
+                };
+                waiting.put(message);
                 // Until it was read it takes as much as before it was whole.
-                if self.line.hold_joined(length) { Step::Elsewhere } else { Step::End(MAKES_ROOM.to_owned()) }
+                if self.line.hold_joined(length) { Step::Elsewhere(waiting, length) } else { Step::End(MAKES_ROOM.to_owned()) }
             }
             Err(error) => {
                 self.line.blame(Offence::Framing, &error);
@@ -558,34 +567,14 @@ fn take<S: Session>(session: &mut S, piece: Piece, ctx: &mut S::Context) {
     pause::<S>(wait, ctx);
     match session.core().take(piece) {
         Step::Nothing => {}
-        Step::Here(message) => tell(session, read(message), ctx),
-        Step::Elsewhere => {
+        Step::Here(message) => judging::tell(session, read(message), ctx),
+        Step::Elsewhere(waiting, bytes) => {
             let line = &session.core().line;
-            let waiting = line.waiting.clone();
-            let reading = line.shared.clone().judge(line.origin(), move || waiting.take().map(read));
-            // Frames that follow wait: messages keep their order.
-            ctx.wait(wrap_future::<_, S>(reading).map(|result, session, ctx| {
-                session.core().line.hold_joined(0);
-                match result {
-                    Ok(Some(read)) => tell(session, read, ctx),
-                    Ok(None) => end(session, MAKES_ROOM, ctx),
-                    Err(_) => end(session, STOPPING, ctx),
-                }
-            }));
+            let judged = line.shared.clone().judge(line.origin(), move || waiting.take().map(read));
+            judging::judge(session, bytes, judged, ctx);
         }
         Step::End(reason) => end(session, &reason, ctx),
     }
-}
-
-/// Tells PeerManager and waits for it: a peer that sends faster than we think is slowed down.
-fn tell<S: Session>(session: &mut S, read: Result<Incoming, ReadError>, ctx: &mut S::Context) {
-    let core = session.core();
-    let Some(link) = core.link else { return };
-    let told = core.manager.send(Received { link, read });
-    ctx.wait(wrap_future::<_, S>(told).map(|result, session, ctx| match result {
-        Ok(wait) => pause::<S>(wait, ctx),
-        Err(_) => end(session, STOPPING, ctx),
-    }));
 }
 
 /// Reads nothing for a while: the peer's own queue fills, and it sends no faster than it is read.
@@ -614,7 +603,7 @@ fn pieces(mut rest: Bytes) -> impl Iterator<Item = Item> {
 }
 
 /// Reads a message; the same work whichever thread does it.
-fn read(message: Message) -> Result<Incoming, ReadError> {
+fn read(message: Message) -> Read {
     incoming::read(message, clock::unix_time())
 }
 
