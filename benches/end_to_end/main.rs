@@ -9,6 +9,7 @@
 mod bare;
 mod chain;
 mod client;
+mod fetcher;
 mod load;
 mod process;
 mod report;

@@ -5,6 +5,7 @@
 //! ([`Derived::prepare`]); what comes after only fails when the disk does.
 
 use std::collections::BTreeSet;
+use std::iter::once;
 use std::panic::resume_unwind;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
@@ -24,7 +25,7 @@ use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::{SideBlock, StorageError, SubmissionId};
 
 /// Entries that enter at once.
-const CHUNK: usize = SPILL;
+pub(super) const CHUNK: usize = SPILL;
 
 /// Entries from which on what finds them by hash is worth a run of its own, and a thread to sort it.
 const RUN: usize = 16 * 1024;
@@ -47,8 +48,8 @@ fn join(thread: Option<ScopedJoinHandle<'_, ()>>) {
     }
 }
 
-/// The blocks that enter the best chain from elsewhere than the group itself, lowest first.
-pub(super) type Entering<'e> = &'e mut dyn Iterator<Item = Result<Entry, StorageError>>;
+/// The blocks that enter the best chain from elsewhere than the group itself, lowest first, some at a time.
+pub(super) type Entering<'e> = &'e mut dyn Iterator<Item = Result<Vec<Entry>, StorageError>>;
 
 /// A change of the best chain, looked up but not done.
 #[derive(Debug)]
@@ -203,16 +204,16 @@ impl Derived {
         self.shared.tables.insert(Table::Own, own);
         let epoch = self.leave(base, left);
 
-        let arrivals = effects.blocks.iter().map(|arrival| Ok(arrival.entry()));
-        let mut entering = first.into_iter().map(Ok).chain(staged).chain(arrivals);
+        let arrivals = effects.blocks.chunks(CHUNK).map(|some| Ok(some.iter().map(Arrival::entry).collect()));
+        let entering = once(Ok(first)).chain(staged).chain(arrivals);
         let this = &*self;
         let (tip, entered) = thread::scope(|scope| {
             let mut tip = base;
             let mut entered = Vec::new();
             let mut writing: Option<ScopedJoinHandle<'_, ()>> = None;
-            loop {
-                let chunk: Vec<Entry> = entering.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
-                let Some(last) = chunk.last() else { break };
+            for chunk in entering {
+                let chunk = chunk?;
+                let Some(last) = chunk.last() else { continue };
                 let from = tip.height.next();
                 tip = Tip { height: Height(tip.height.0 + chunk.len() as u64), hash: last.hash };
                 let sides = this.shared.sides.read().unwrap_or_else(PoisonError::into_inner);

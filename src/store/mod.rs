@@ -514,7 +514,7 @@ impl Storage for Store {
         let number = self.next_staging;
         self.next_staging += 1;
         let dir = self.dir.join("staging");
-        Staging::begin(Arc::clone(&self.disk), dir, genesis::tip().hash, number, self.options.segment_bytes, fork)
+        Staging::begin(Arc::clone(&self.disk), dir, genesis::tip().hash, number, &self.options, fork)
     }
 
     fn stage_append(&mut self, staging: &mut Staging, blocks: &[SharedBlock]) -> Result<(), StorageError> {

@@ -5,21 +5,22 @@
 //! the height is the place in the branch from 0). Nothing of a branch is held in memory but its last part's buffer. Files
 //! of branches that nobody has a hand on are removed at the next open.
 
+use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
+use super::derived::CHUNK;
 use super::disk::{self, Disk, DiskFile};
 use super::error::{damaged, from_disk};
 use super::positions::{ENTRY, Entry, Place};
 use super::record::{self, Kind};
 use super::segment::{HEADER, Purpose, Segment, file_name};
-use super::shared;
+use super::{Checkpoints, Options, shared};
 use crate::ledger::block::{CheckedBlock, SharedBlock, Tip};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::storage::StorageError;
-
-/// Entries of the sidecar that are read at once.
-const CHUNK: u64 = 16 * 1024;
 
 /// A branch that is being collected. Given up with [`Store::discard`](super::Store), or by dropping it and opening anew.
 #[derive(Debug)]
@@ -38,6 +39,12 @@ pub struct Staging {
     /// Number of blocks.
     pub(super) count: u64,
     buffer: Vec<u8>,
+    /// Whether parts may be synced on another thread.
+    beside: bool,
+    /// What that thread syncs: up to where in which parts.
+    syncing: Option<(Vec<(usize, u64)>, JoinHandle<io::Result<()>>)>,
+    /// Bytes that were appended since it was begun.
+    appended: usize,
 }
 
 /// A file of a staged branch.
@@ -56,13 +63,27 @@ impl Staging {
         dir: PathBuf,
         genesis: BlockHash,
         number: u64,
-        roll_at: u64,
+        options: &Options,
         fork: Tip,
     ) -> Result<Self, StorageError> {
         let places = disk.create(&dir.join(format!("{number}.places")));
         let places = places.map_err(|error| from_disk("staging a branch", &error))?;
-        let (parts, buffer) = (Vec::new(), Vec::new());
-        Ok(Self { disk, dir, genesis, number, roll_at, fork, tip: fork, parts, places, count: 0, buffer })
+        Ok(Self {
+            disk,
+            dir,
+            genesis,
+            number,
+            roll_at: options.segment_bytes,
+            fork,
+            tip: fork,
+            parts: Vec::new(),
+            places,
+            count: 0,
+            buffer: Vec::new(),
+            beside: options.checkpoints == Checkpoints::Beside,
+            syncing: None,
+            appended: 0,
+        })
     }
 
     /// Bytes of all parts.
@@ -104,7 +125,7 @@ impl Staging {
             entries.extend_from_slice(&entry.to_bytes(place));
         }
         let bytes = group.finish(part.groups + 1, None);
-        let failed = |error: std::io::Error| from_disk("staging a branch", &error);
+        let failed = |error: io::Error| from_disk("staging a branch", &error);
         part.segment.file.write_all_at(&bytes, part.end).map_err(failed)?;
         self.places.write_all_at(&entries, self.count * ENTRY as u64).map_err(failed)?;
         part.end += bytes.len() as u64;
@@ -113,17 +134,16 @@ impl Staging {
         part.synced = false;
         self.count += blocks.len() as u64;
         self.tip = tip;
+        self.appended += bytes.len();
         self.buffer = bytes;
-        Ok(())
+        self.sync_beside()
     }
 
-    /// Begins a part if there is none or the last is full. A full one is synced at once, so that adopting a long branch does
-    /// not wait for all of it.
+    /// Begins a part if there is none or the last is full.
     fn roll(&mut self) -> Result<(), StorageError> {
         if self.parts.last().is_some_and(|part| part.end < self.roll_at) {
             return Ok(());
         }
-        self.sync()?;
         let path = self.dir.join(format!("{}-{}", self.number, file_name(self.parts.len() as u32 + 1)));
         let segment = Segment::create(&*self.disk, path, Purpose::Staged, self.genesis);
         let segment = segment.map_err(|error| from_disk("staging a branch", &error))?;
@@ -131,8 +151,41 @@ impl Staging {
         Ok(())
     }
 
+    /// Has what was appended synced on another thread now and then, so that adopting a long branch does not wait for all
+    /// of it.
+    fn sync_beside(&mut self) -> Result<(), StorageError> {
+        let busy = self.syncing.as_ref().is_some_and(|(_, thread)| !thread.is_finished());
+        if !self.beside || busy || self.appended < SYNC_EACH {
+            return Ok(());
+        }
+        self.end_sync()?;
+        let unsynced = || self.parts.iter().enumerate().filter(|(_, part)| !part.synced);
+        let ends = unsynced().map(|(number, part)| (number, part.end)).collect();
+        let files: Vec<_> = unsynced().map(|(_, part)| Arc::clone(&part.segment.file)).collect();
+        let sync = move || files.iter().try_for_each(|file| file.sync_data());
+        // Without a thread all of it is synced in the end.
+        if let Ok(thread) = thread::Builder::new().name("store-staging".into()).spawn(sync) {
+            self.syncing = Some((ends, thread));
+            self.appended = 0;
+        }
+        Ok(())
+    }
+
+    /// Waits for the other thread.
+    fn end_sync(&mut self) -> Result<(), StorageError> {
+        let Some((ends, thread)) = self.syncing.take() else { return Ok(()) };
+        let synced = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        // A failed sync may have lost what was written, and a later one would not tell.
+        synced.map_err(|error| from_disk("syncing a staged branch", &error))?;
+        for (number, end) in ends {
+            self.parts[number].synced = self.parts[number].end == end;
+        }
+        Ok(())
+    }
+
     /// Makes the contents of all parts durable.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        self.end_sync()?;
         for part in self.parts.iter_mut().filter(|part| !part.synced) {
             part.segment.file.sync_data().map_err(|error| from_disk("syncing a staged branch", &error))?;
             part.synced = true;
@@ -169,19 +222,12 @@ impl Staging {
     }
 
     /// What `heights` will say of the blocks when the first part is the log's segment `first`.
-    pub(super) fn entries(&self, first: u32) -> impl Iterator<Item = Result<Entry, StorageError>> {
-        let chunks = (0..self.count).step_by(CHUNK as usize);
-        chunks.flat_map(move |from| {
-            let (entries, error) = match self.read_entries(from, first) {
-                Ok(entries) => (entries, None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            entries.into_iter().map(Ok).chain(error)
-        })
+    pub(super) fn entries(&self, first: u32) -> impl Iterator<Item = Result<Vec<Entry>, StorageError>> {
+        (0..self.count).step_by(CHUNK).map(move |from| self.read_entries(from, first))
     }
 
     fn read_entries(&self, from: u64, first: u32) -> Result<Vec<Entry>, StorageError> {
-        let count = (self.count - from).min(CHUNK);
+        let count = (self.count - from).min(CHUNK as u64);
         let mut bytes = vec![0; count as usize * ENTRY];
         let read = disk::read_exact_at(&*self.places, &mut bytes, from * ENTRY as u64);
         read.map_err(|error| from_disk("reading a staged branch", &error))?;
@@ -197,12 +243,15 @@ impl Staging {
 /// Bytes of blocks in one group of a part.
 const PIECE: usize = 1 << 20;
 
+/// Bytes that are appended before they are synced beside.
+const SYNC_EACH: usize = 16 << 20;
+
 fn changed(place: u64) -> StorageError {
     damaged(format!("block {place} of a staged branch is not what was written"))
 }
 
 /// Removes what is left of branches that were neither adopted nor given up.
-pub(super) fn remove_all(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+pub(super) fn remove_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     for file in disk.list(dir)? {
         disk::remove_if_there(disk, &dir.join(file))?;
     }

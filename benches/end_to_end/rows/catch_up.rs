@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::load::median;
 use crate::process::Node;
 use crate::report::{Bound, Report};
-use crate::{Sizes, chain};
+use crate::{Sizes, chain, fetcher};
 
 /// What a node may occupy, in MiB.
 pub const MEMORY: f64 = 64.0;
@@ -31,8 +31,11 @@ pub fn measure(sizes: &Sizes, report: &mut Report) {
     let (seconds, verify, log) = (of(|round| round.seconds), best(|round| round.verify), best(|round| round.log));
     report.target(&work(""), seconds, "s", Bound::AtMost, 2.0 * millions, "dial to level tip");
     let ratio = of(|round| round.rate) / verify.min(log);
-    let beside = format!("verify {verify:.0}/s on two threads, log {log:.0}/s");
+    let beside = format!("verify {verify:.0}/s on two threads with nothing beside them, log {log:.0}/s");
     report.target(&work(", of the slower ceiling"), ratio, "x", Bound::AtLeast, 0.5, &beside);
+    let bare = best(|round| round.bare);
+    let beside = format!("{bare:.0}/s fetched from the same peer and verified on two threads; nothing is written");
+    report.target(&work(", of a bare fetcher"), of(|round| round.rate) / bare, "x", Bound::AtLeast, 0.5, &beside);
     let alone = best(|round| round.verify_alone);
     let beside = format!("{alone:.0}/s: the other core serves and writes meanwhile");
     report.figure(&work(", of what one core verifies"), of(|round| round.rate) / alone, "x", &beside);
@@ -70,6 +73,8 @@ struct Round {
     /// On one of them.
     verify_alone: f64,
     log: f64,
+    /// By a bare fetcher.
+    bare: f64,
     processor: f64,
     serving: f64,
     memory: (f64, f64, f64, f64),
@@ -77,8 +82,9 @@ struct Round {
 
 fn round(dir: &TempDir, blocks: u64) -> Round {
     let (verify, verify_alone, log) = ceilings(blocks.min(1_000_000));
+    let bare = fetcher::fetched_per_second(&Node::start(dir.path(), &[]), blocks);
     let Fetched { seconds, processor, serving, memory } = fetch(dir, blocks);
-    Round { seconds, rate: blocks as f64 / seconds, verify, verify_alone, log, processor, serving, memory }
+    Round { seconds, rate: blocks as f64 / seconds, verify, verify_alone, log, bare, processor, serving, memory }
 }
 
 struct Fetched {

@@ -498,7 +498,11 @@ impl Core {
                 };
                 waiting.put(message);
                 // Until it was read it takes as much as before it was whole.
-                if self.line.hold_joined(length) { Step::Elsewhere(waiting, length) } else { Step::End(MAKES_ROOM.to_owned()) }
+                if self.line.hold_joined(length) {
+                    Step::Elsewhere(waiting, length)
+                } else {
+                    Step::End(MAKES_ROOM.to_owned())
+                }
             }
             Err(error) => {
                 self.line.blame(Offence::Framing, &error);

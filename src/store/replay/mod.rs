@@ -384,12 +384,10 @@ impl<'r> Replay<'r> {
         let shared = Arc::clone(&self.derived.shared);
         let parts = effects.adopt.as_ref().map(|adopt| self.parts(adopt)).transpose()?.unwrap_or_default();
         let mut missing = 0;
-        let mut staged = parts.into_iter().flat_map(|part| match part.entries(&shared) {
-            Ok(entries) => {
-                missing += entries.iter().filter(|entry| entry.place.is_none()).count() as u64;
-                entries.into_iter().map(Ok).collect()
-            }
-            Err(error) => vec![Err(error)],
+        let mut staged = parts.into_iter().map(|part| {
+            let entries = part.entries(&shared)?;
+            missing += entries.iter().filter(|entry| entry.place.is_none()).count() as u64;
+            Ok(entries)
         });
         let applied = self.derived.apply(effects, turn, &mut staged, end);
         // Damage as any other: a later group may name a block that was among them.
