@@ -10,6 +10,8 @@ mod memory_storage;
 mod scenario;
 #[path = "store/sim_disk.rs"]
 mod sim_disk;
+#[path = "support/wait.rs"]
+mod wait;
 
 #[path = "store/damage.rs"]
 mod damage;

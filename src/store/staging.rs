@@ -31,6 +31,8 @@ pub struct Staging {
     /// The branch's number, which begins the names of its files.
     number: u64,
     roll_at: u64,
+    /// Bytes to append before they are synced on another thread, if there may be one.
+    sync_each: Option<u64>,
     pub(super) fork: Tip,
     pub(super) tip: Tip,
     pub(super) parts: Vec<Part>,
@@ -39,12 +41,10 @@ pub struct Staging {
     /// Number of blocks.
     pub(super) count: u64,
     buffer: Vec<u8>,
-    /// Whether parts may be synced on another thread.
-    beside: bool,
     /// What that thread syncs: up to where in which parts.
     syncing: Option<(Vec<(usize, u64)>, JoinHandle<io::Result<()>>)>,
     /// Bytes that were appended since it was begun.
-    appended: usize,
+    appended: u64,
 }
 
 /// A file of a staged branch.
@@ -74,13 +74,13 @@ impl Staging {
             genesis,
             number,
             roll_at: options.segment_bytes,
+            sync_each: (options.checkpoints == Checkpoints::Beside).then_some(options.segment_bytes / 4),
             fork,
             tip: fork,
             parts: Vec::new(),
             places,
             count: 0,
             buffer: Vec::new(),
-            beside: options.checkpoints == Checkpoints::Beside,
             syncing: None,
             appended: 0,
         })
@@ -134,7 +134,7 @@ impl Staging {
         part.synced = false;
         self.count += blocks.len() as u64;
         self.tip = tip;
-        self.appended += bytes.len();
+        self.appended += bytes.len() as u64;
         self.buffer = bytes;
         self.sync_beside()
     }
@@ -155,7 +155,7 @@ impl Staging {
     /// of it.
     fn sync_beside(&mut self) -> Result<(), StorageError> {
         let busy = self.syncing.as_ref().is_some_and(|(_, thread)| !thread.is_finished());
-        if !self.beside || busy || self.appended < SYNC_EACH {
+        if busy || self.sync_each.is_none_or(|each| self.appended < each) {
             return Ok(());
         }
         self.end_sync()?;
@@ -242,9 +242,6 @@ impl Staging {
 
 /// Bytes of blocks in one group of a part.
 const PIECE: usize = 1 << 20;
-
-/// Bytes that are appended before they are synced beside.
-const SYNC_EACH: usize = 16 << 20;
 
 fn changed(place: u64) -> StorageError {
     damaged(format!("block {place} of a staged branch is not what was written"))

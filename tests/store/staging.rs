@@ -3,13 +3,14 @@
 use dolmen::ledger::block::{SharedBlock, Tip};
 use dolmen::ledger::genesis;
 use dolmen::ledger::storage::{Batch, Storage, StorageError, SubmissionId, TipChange};
-use dolmen::store::Options;
+use dolmen::store::{Checkpoints, Options};
 
 use crate::blocks::{branch, extend, follow, ours};
 use crate::memory_storage::MemoryStorage;
 use crate::model::{derived, open, small};
 use crate::scenario::{Op, difference};
 use crate::sim_disk::SimDisk;
+use crate::wait;
 
 /// Small segments; `moved` says whether branches are renamed into the log or copied.
 fn options(moved: bool) -> Options {
@@ -100,6 +101,26 @@ fn a_branch_that_does_not_fit_is_refused_and_harms_nothing() {
     assert_eq!(store.tip(), turn[5].tip());
     store.commit(&extend(store.tip(), &branch(store.tip(), 2, "e"))).expect("nothing is broken by a refusal");
     assert_eq!(files_in(&disk, "/data/staging"), 0);
+}
+
+#[test]
+fn a_sync_that_fails_beside_is_told() {
+    let disk = SimDisk::default();
+    let options = Options { checkpoints: Checkpoints::Beside, ..options(true) };
+    let (mut store, _) = open(&disk, &options);
+    let blocks = branch(genesis::tip(), 2000, "a");
+    let mut rest = blocks.chunks(1);
+    let mut staging = store.stage(genesis::tip()).expect("stages");
+    disk.fail_sync_after(Some(0));
+    let failed = wait::until(wait::SOON, "a failed sync to be told", || {
+        store.stage_append(&mut staging, rest.next().expect("the branch is long enough")).err()
+    });
+    assert!(matches!(&failed, StorageError::Failed(why) if why.contains("failed to sync")), "{failed:?}");
+    disk.fail_sync_after(None);
+    store.discard(staging);
+    assert_eq!(store.tip(), genesis::tip());
+    adopt(genesis::tip(), &blocks, vec![]).ask(&mut store).expect("adopts once the disk is well");
+    assert_eq!(store.tip(), blocks[1999].tip());
 }
 
 #[test]
