@@ -26,6 +26,10 @@ pub mod text;
 #[path = "../../src/http/bodies.rs"]
 pub mod bodies;
 
+/// Where heads and bodies of HTTP requests end.
+#[path = "../../src/server/reading.rs"]
+pub mod reading;
+
 /// The address book's file.
 #[path = "../../src/actors/peers/page.rs"]
 #[allow(dead_code, reason = "the target parses text, and touches no file")]

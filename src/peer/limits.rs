@@ -21,9 +21,10 @@ pub const MAX_CHAINS_SENT: usize = 2;
 /// A tutorial peer must have read the chain that it asked for within this time: the longest at 1.7 MB/s. Others wait for it.
 pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of the messages of all strangers together that are unfinished or wait to be read: what sixteen of them may send of
-/// their longest.
-pub const MAX_UNFINISHED: usize = 64 * 1024 * 1024;
+/// Bytes of the messages of all strangers together that are unfinished or wait to be read: what twelve of them may send of
+/// their longest. With what reading one takes, and what the allocator keeps between pieces, a siege of such messages costs
+/// 128 MiB at the most.
+pub const MAX_UNFINISHED: usize = 48 * 1024 * 1024;
 
 /// Bytes of blocks in one native frame. A body has at most 1 MiB, so one block always fits beside its overhead.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
