@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::reads::Reads;
 use super::schema;
 use crate::ledger::{BlockHash, Height, SharedBlock, json};
-use crate::server::turnstile::STALL;
+use crate::server::taking::STALL;
 use crate::store::Snapshot;
 
 /// Blocks read at once: a chunk of a few hundred kilobytes of JSON.

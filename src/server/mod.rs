@@ -6,6 +6,7 @@
 pub mod places;
 mod reading;
 pub mod socket;
+pub mod taking;
 pub mod turnstile;
 
 use std::any::Any;

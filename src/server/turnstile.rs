@@ -1,4 +1,4 @@
-//! A connection that lets one request through at a time, and ends when its other end takes nothing.
+//! A connection that lets one request through at a time, and ends when its other end takes nothing or hardly anything.
 //!
 //! The HTTP library reads ahead: of a client that sends without waiting it takes 128 KiB of requests at once, some thousands,
 //! and keeps kilobytes for each before anybody has looked at one. Whoever sends many and reads no answer fills the memory that
@@ -13,18 +13,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use actix_web::rt::time::{Sleep, sleep};
+use actix_web::rt::time::{Instant, Sleep, sleep_until};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
 use super::places::Place;
 use super::reading::{Length, Reading};
-
-/// How long a client may take nothing although something waits for it.
-pub const STALL: Duration = Duration::from_secs(10);
+use super::taking::Taking;
 
 /// Bytes that are read from the socket at once.
 const AT_ONCE: usize = 8 * 1024;
@@ -158,15 +155,26 @@ pub struct Turning<S> {
     read: usize,
     /// Bytes written in this turn.
     written: usize,
+    taking: Taking,
     /// Runs while the other end takes nothing.
-    stall: Option<Pin<Box<Sleep>>>,
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Turning<S> {
     /// A connection that has just opened.
     pub fn new(socket: S, remote: Option<SocketAddr>) -> Self {
         let turnstile = Turnstile::new();
-        Self { socket, remote, turnstile, held: BytesMut::new(), look: false, read: 0, written: 0, stall: None }
+        Self {
+            socket,
+            remote,
+            turnstile,
+            held: BytesMut::new(),
+            look: false,
+            read: 0,
+            written: 0,
+            taking: Taking::default(),
+            patience: None,
+        }
     }
 
     /// The connection itself.
@@ -234,8 +242,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Turning<S> {
         let some = &bytes[..bytes.len().min(IN_A_TURN - this.written)];
         match Pin::new(&mut this.socket).poll_write(task, some) {
             Poll::Ready(written) => {
-                this.written += written.as_ref().map_or(0, |count| *count);
-                this.stall = None;
+                let count = written.as_ref().map_or(0, |count| *count);
+                this.written += count;
+                this.taking.took(count, bytes.len().saturating_sub(count));
                 if this.turnstile.stuck.replace(false) {
                     this.turnstile.wake();
                 }
@@ -247,12 +256,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Turning<S> {
                 if this.turnstile.link.get() {
                     return Poll::Pending;
                 }
-                let stall = this.stall.get_or_insert_with(|| Box::pin(sleep(STALL)));
-                if stall.as_mut().poll(task).is_pending() {
+                let until = this.taking.waits(Instant::now().into_std()).into();
+                let patience = this.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                if patience.deadline() != until {
+                    patience.as_mut().reset(until);
+                }
+                if patience.as_mut().poll(task).is_pending() {
                     return Poll::Pending;
                 }
-                debug!(remote = ?this.remote, "a client takes nothing and is cut off");
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+                debug!(remote = ?this.remote, "a client takes nothing, or hardly anything, and is cut off");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too little")))
             }
         }
     }

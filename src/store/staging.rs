@@ -41,10 +41,17 @@ pub struct Staging {
     /// Number of blocks.
     pub(super) count: u64,
     buffer: Vec<u8>,
-    /// What that thread syncs: up to where in which parts.
-    syncing: Option<(Vec<(usize, u64)>, JoinHandle<io::Result<()>>)>,
-    /// Bytes that were appended since it was begun.
+    /// Bytes that were appended since that was done last.
     appended: u64,
+    syncing: Option<Syncing>,
+}
+
+/// Another thread that syncs.
+#[derive(Debug)]
+struct Syncing {
+    /// The parts that were not synced, and where they ended.
+    ends: Vec<(usize, u64)>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 /// A file of a staged branch.
@@ -81,8 +88,8 @@ impl Staging {
             places,
             count: 0,
             buffer: Vec::new(),
-            syncing: None,
             appended: 0,
+            syncing: None,
         })
     }
 
@@ -154,7 +161,7 @@ impl Staging {
     /// Has what was appended synced on another thread now and then, so that adopting a long branch does not wait for all
     /// of it.
     fn sync_beside(&mut self) -> Result<(), StorageError> {
-        let busy = self.syncing.as_ref().is_some_and(|(_, thread)| !thread.is_finished());
+        let busy = self.syncing.as_ref().is_some_and(|syncing| !syncing.thread.is_finished());
         if busy || self.sync_each.is_none_or(|each| self.appended < each) {
             return Ok(());
         }
@@ -165,7 +172,7 @@ impl Staging {
         let sync = move || files.iter().try_for_each(|file| file.sync_data());
         // Without a thread all of it is synced in the end.
         if let Ok(thread) = thread::Builder::new().name("store-staging".into()).spawn(sync) {
-            self.syncing = Some((ends, thread));
+            self.syncing = Some(Syncing { ends, thread });
             self.appended = 0;
         }
         Ok(())
@@ -173,7 +180,7 @@ impl Staging {
 
     /// Waits for the other thread.
     fn end_sync(&mut self) -> Result<(), StorageError> {
-        let Some((ends, thread)) = self.syncing.take() else { return Ok(()) };
+        let Some(Syncing { ends, thread }) = self.syncing.take() else { return Ok(()) };
         let synced = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         // A failed sync may have lost what was written, and a later one would not tell.
         synced.map_err(|error| from_disk("syncing a staged branch", &error))?;

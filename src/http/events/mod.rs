@@ -38,7 +38,7 @@ use crate::actors::chain::{ChainActor, WatchTip};
 use crate::actors::peers::PeerManager;
 use crate::ledger::feed::{Feed, Step};
 use crate::ledger::{BlockHash, Height, Tip};
-use crate::server::turnstile::STALL;
+use crate::server::taking::STALL;
 use crate::store::Reader;
 use links::Seen;
 
