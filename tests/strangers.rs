@@ -93,6 +93,32 @@ fn who_says_nothing_again_and_again_is_dropped_and_then_banned() {
     wait_same_chain(&node, &honest);
 }
 
+#[test]
+fn a_ban_holds_after_the_node_was_ended_and_after_it_was_killed() {
+    let mut node = NodeProcess::start(NodeOptions::new());
+    for _ in 0..3 {
+        let mut link = dial(&node, AWAY).expect("a link");
+        link.send(Message::text("no message of ours")).expect("the node reads");
+        while blocks(&mut link).is_some() {}
+    }
+    let bans = |node: &NodeProcess| node.get("/bans").expect(200).json();
+    let given = wait::until(SOON, "a ban", || Some(bans(&node)).filter(|bans| bans[0]["address"] == "127.0.0.2"));
+    // It is in force at once, and on disk a little later.
+    let book = node.data_dir().join("peers.json");
+    wait::until(SOON, "the ban on disk", || {
+        std::fs::read_to_string(&book).is_ok_and(|text| text.replace(' ', "").contains(r#""bans":1"#)).then_some(())
+    });
+    for killed in [true, false] {
+        if !killed {
+            node.terminate();
+        }
+        node.restart();
+        assert_eq!(bans(&node), given, "killed: {killed}");
+        assert!(!is_served(&mut dial(&node, AWAY)), "killed: {killed}");
+        assert!(is_served(&mut dial(&node, HOME)), "killed: {killed}");
+    }
+}
+
 /// A tutorial peer that is far behind asks for the whole chain after each block that it is told.
 #[test]
 fn two_hundred_questions_for_the_whole_chain_are_a_few_answers() {

@@ -54,6 +54,9 @@ struct Arguments {
 const FULL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(12));
 const QUICK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
+/// How long the system remembers a closed connection, and some more.
+const LONGEST_WAIT: Duration = Duration::from_secs(150);
+
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
@@ -80,8 +83,23 @@ fn main() -> ExitCode {
     if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Waits until the system has room for the connections of another siege: it remembers closed ones for minutes, and when it
+/// has no room it drops everybody's packets. That is not the node's to mend.
+fn wait_for_room() {
+    let figure = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let begun = Instant::now();
+    let full = || matches!((figure("count"), figure("max")), (Some(count), Some(max)) if count > max / 4);
+    while full() && begun.elapsed() < LONGEST_WAIT {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// One siege of a node of its own, so that what one leaves behind is not counted for another.
 fn withstand(Siege { name, what, blocks, attack }: &Siege, (left_alone, attacked): (Duration, Duration)) -> Row {
+    wait_for_room();
     let mut field = Field::new(*blocks);
     let calm = field.calm(left_alone);
     let memory = field.node.resident_bytes();

@@ -23,9 +23,15 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     let derived: Vec<usize> = (0..files.len())
         .filter(|at| !is_log(&files[*at].0) && !files[*at].0.ends_with("FORMAT") && !files[*at].0.ends_with("LOCK"))
         .collect();
+    // Which way is read follows from the edits.
+    let mut way = 0;
     let pick = |file: u8| derived[file as usize % derived.len()];
     let mut gone = vec![false; files.len()];
     for edit in edits.iter().take(8) {
+        way += match *edit {
+            Edit::Flip { at, .. } | Edit::Cut { at, .. } | Edit::Put { at, .. } => usize::from(at),
+            Edit::Gone(file) | Edit::Swap(file, _) => usize::from(file),
+        };
         match *edit {
             Edit::Flip { file, at, bits } => {
                 let bytes = Arc::make_mut(&mut files[pick(file)].1);
@@ -61,5 +67,5 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
             kept.push((path, bytes));
         }
     }
-    let _ = open_and_read(kept, !forged);
+    open_and_read(kept, !forged, way);
 });

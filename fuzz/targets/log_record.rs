@@ -46,5 +46,7 @@ fuzz_target!(|groups: Vec<Group<'_>>| {
         log.extend_from_slice(&records);
     }
     forge(log);
-    let _ = open_and_read(files, false);
+    let way =
+        groups.iter().flat_map(|group| &group.records).map(|(kind, payload)| usize::from(*kind) + payload.len()).sum();
+    open_and_read(files, false, way);
 });
