@@ -44,18 +44,6 @@ const ALL: usize = usize::MAX;
 
 pub const SIEGES: &[Siege] = &[
     Siege {
-        name: "connects-peers",
-        what: "connects to the peer port",
-        blocks: 0,
-        attack: |field, tally| connects(field.node.p2p_port(), tally),
-    },
-    Siege {
-        name: "connects-http",
-        what: "connects to the HTTP port",
-        blocks: 0,
-        attack: |field, tally| connects(field.node.http_port(), tally),
-    },
-    Siege {
         name: "idle-peers",
         what: "1,000 idle connections to the peer port",
         blocks: 0,
@@ -272,6 +260,19 @@ pub const SIEGES: &[Siege] = &[
         what: "64 clients that mine",
         blocks: 0,
         attack: |field, tally| clients(field, tally, 64, &post(r#"{"data":["an entry of a flood"]}"#), Reads::All),
+    },
+    // Last: the system remembers these connections for minutes.
+    Siege {
+        name: "connects-peers",
+        what: "connects to the peer port",
+        blocks: 0,
+        attack: |field, tally| connects(field.node.p2p_port(), tally),
+    },
+    Siege {
+        name: "connects-http",
+        what: "connects to the HTTP port",
+        blocks: 0,
+        attack: |field, tally| connects(field.node.http_port(), tally),
     },
 ];
 

@@ -91,7 +91,7 @@ fn wait_for_room() {
         text.trim().parse::<u64>().ok()
     };
     let begun = Instant::now();
-    let full = || matches!((figure("count"), figure("max")), (Some(count), Some(max)) if count > max / 4);
+    let full = || matches!((figure("count"), figure("max")), (Some(count), Some(max)) if count > max / 2);
     while full() && begun.elapsed() < LONGEST_WAIT {
         std::thread::sleep(Duration::from_secs(1));
     }
