@@ -174,6 +174,31 @@ fn assert_refused(node: &NodeProcess, reason: &str) {
 }
 
 #[test]
+fn what_follows_a_long_message_is_not_heard_before_it() {
+    let node = NodeProcess::start(NodeOptions::new());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let body = format!(r#"{{"peers":["ws://127.0.0.1:{port}"]}}"#);
+    assert_eq!(node.post_json("/addPeers", &body).status, 200);
+    let mut peer = Supplier::dialled(&listener, genesis::tip(), 1);
+    // Long ones are judged elsewhere, two at once, and short ones on the spot.
+    let mut chain = Chain::new();
+    for count in [3_000, 1, 2_000, 2_000, 2_000, 1, 1] {
+        let after = chain.0;
+        let blocks = chain.by_ref().take(count).collect();
+        peer.frame(&Frame::Push(Blocks { after, blocks }));
+    }
+    wait::until(LONG, "the last block", || (tip(&node).0 == chain.0.height.0).then_some(()));
+    drop(node);
+    let asked: Vec<Frame> =
+        std::iter::from_fn(|| peer.next()).filter(|frame| !matches!(frame, Frame::Tip(_))).collect();
+    assert!(
+        asked.iter().all(|frame| matches!(frame, Frame::Addresses(_))),
+        "the node asks although nothing was missing: {asked:?}"
+    );
+}
+
+#[test]
 fn a_lie_in_the_last_batch_of_a_million_leaves_nothing() {
     const BLOCKS: usize = 1_000_000;
     let node = lone();
