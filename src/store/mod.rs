@@ -100,7 +100,7 @@ pub struct Options {
     /// Bytes of a staged branch up to which its blocks are copied into an ordinary group: below, a file of its own would
     /// cost more than the copy; above, the copy would cost memory.
     pub copied_bytes: u64,
-    /// Who writes checkpoints.
+    /// Who writes checkpoints, and syncs staged branches while they grow.
     pub checkpoints: Checkpoints,
 }
 

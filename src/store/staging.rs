@@ -185,7 +185,9 @@ impl Staging {
         // A failed sync may have lost what was written, and a later one would not tell.
         synced.map_err(|error| from_disk("syncing a staged branch", &error))?;
         for (number, end) in ends {
-            self.parts[number].synced = self.parts[number].end == end;
+            if let Some(part) = self.parts.get_mut(number) {
+                part.synced = part.end == end;
+            }
         }
         Ok(())
     }

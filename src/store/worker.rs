@@ -11,10 +11,10 @@ use super::error::from_disk;
 use super::shared::Shared;
 use crate::ledger::storage::StorageError;
 
-/// Who writes checkpoints.
+/// Who does what need not be done before the writer goes on: checkpoints, syncs of a staged branch that still grows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checkpoints {
-    /// A thread of the store, beside the writer.
+    /// Threads of the store, beside the writer.
     Beside,
     /// The writer itself, before it goes on: everything happens in one order, for tests with a simulated disk.
     Inline,
