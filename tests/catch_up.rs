@@ -209,6 +209,8 @@ fn a_lie_in_the_last_batch_of_a_million_leaves_nothing() {
     liar.serve(&mut |_, number, run| {
         most = most.max(node.resident_bytes());
         if number == 100 {
+            // A fetch of less than a second is not worth a line.
+            wait::until(LONG, "a line of progress", || node.log().contains("fetching blocks").then_some(()));
             seen = Some(node.get("/status").json()["sync"].take());
         }
         if (number + 1) * BATCH == BLOCKS {
