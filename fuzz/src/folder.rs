@@ -86,7 +86,7 @@ pub fn open_and_read(files: impl IntoIterator<Item = File>, honest: bool, way: u
     let Ok((store, report)) = Store::open(DIR, Arc::new(disk), options()) else { return };
     let _ = format!("{report:?}");
     let snapshot = store.snapshot();
-    match way % 4 {
+    match way % 5 {
         0 => {
             for height in 0..=store.tip().height.0.min(64) + 1 {
                 if let Ok(Some(block)) = snapshot.block_at(Height(height))
@@ -109,10 +109,14 @@ pub fn open_and_read(files: impl IntoIterator<Item = File>, honest: bool, way: u
             let _ = snapshot.hashes(Height(0), 64);
         }
         2 => drop(snapshot.scrub(Height(0), 64, u64::MAX)),
-        _ => {
+        3 => {
             for (hash, known) in &FOLDER.known {
                 let found = store.block(hash);
                 assert!(!honest || !matches!(found, Ok(Some(block)) if block != *known), "another block is found");
+            }
+        }
+        _ => {
+            for hash in FOLDER.known.keys() {
                 let _ = (store.height_of(hash), store.placed_in(hash));
             }
         }

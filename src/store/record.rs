@@ -30,6 +30,7 @@
 //! are varints. A block's own hash is not written: it follows from the header.
 
 use super::codec::{Input, put_len, put_varint};
+use super::segment::RECORD_HEADER;
 use crate::ledger::block::{Block, BlockView, CheckedBlock, Header, Height, Tip, UnixTime, Version};
 use crate::ledger::hash::{BlockHash, DIGEST_BYTES, MerkleRoot};
 use crate::ledger::limits::{MAX_SAFE_INTEGER, MAX_VERSION_CHARS};
@@ -46,7 +47,10 @@ const PLACED_MIN: usize = 3;
 const SUBMISSION_MIN: usize = DIGEST_BYTES + 1;
 
 /// The fewest bytes of payload that a *block* takes.
-pub(super) const BLOCK_MIN: usize = 1 + 1 + 1 + DIGEST_BYTES + DIGEST_BYTES + 1;
+const BLOCK_MIN: usize = 1 + 1 + 1 + DIGEST_BYTES + DIGEST_BYTES + 1;
+
+/// The fewest bytes that a block takes in the log.
+pub(super) const BLOCK_RECORD_MIN: u64 = (RECORD_HEADER + BLOCK_MIN) as u64;
 
 /// What a record is about. The numbers are on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

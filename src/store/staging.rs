@@ -15,7 +15,7 @@ use super::derived::CHUNK;
 use super::disk::{self, Disk, DiskFile};
 use super::error::{damaged, from_disk};
 use super::positions::{ENTRY, Entry, Place};
-use super::record::{self, Kind};
+use super::record::{self, BLOCK_RECORD_MIN, Kind};
 use super::segment::{HEADER, Purpose, Segment, file_name};
 use super::{Checkpoints, Options, shared};
 use crate::ledger::block::{CheckedBlock, SharedBlock, Tip};
@@ -99,13 +99,14 @@ impl Staging {
     }
 
     pub(super) fn append(&mut self, blocks: &[SharedBlock]) -> Result<(), StorageError> {
-        // Pieces of about a megabyte, so that one call with very many blocks takes no more memory than many calls.
+        // Pieces, so that one call with very many blocks takes no more memory than many calls.
+        let most = piece_bytes(self.roll_at);
         let mut rest = blocks;
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = |block: &&SharedBlock| {
-                bytes += block.block().body_bytes() + 128;
-                bytes <= PIECE
+                bytes += (block.block().body_bytes() + 128) as u64;
+                bytes <= most
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (piece, others) = rest.split_at(count);
@@ -249,8 +250,18 @@ impl Staging {
     }
 }
 
-/// Bytes of blocks in one group of a part.
-const PIECE: usize = 1 << 20;
+/// Bytes of blocks in one group of a part, unless a single block has more.
+const PIECE: u64 = 1 << 20;
+
+/// The same for smaller segments: a part is then at most twice as long as a segment, and one block.
+fn piece_bytes(segment_bytes: u64) -> u64 {
+    PIECE.min(segment_bytes)
+}
+
+/// The most blocks that a part can have, where a segment gets no more groups above so many bytes.
+pub(super) fn most_blocks(segment_bytes: u64) -> u64 {
+    segment_bytes.saturating_add(piece_bytes(segment_bytes)) / BLOCK_RECORD_MIN + 1
+}
 
 fn changed(place: u64) -> StorageError {
     damaged(format!("block {place} of a staged branch is not what was written"))

@@ -13,7 +13,7 @@ use dolmen::store::{Checkpoints, Cut, Disk, OpenError, Options, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::blocks::{branch, extend, follow, ours, theirs};
+use crate::blocks::{block_on, branch, extend, follow, ours, theirs};
 use crate::memory_storage::MemoryStorage;
 use crate::model::{derived, open, small};
 use crate::scenario::{Op, Scenario, difference, seeds};
@@ -555,6 +555,44 @@ fn a_lost_segment_costs_its_blocks_and_no_others() {
             }
         }
     }
+}
+
+#[test]
+fn a_lost_file_of_an_adopted_branch_costs_its_blocks_however_many_fitted() {
+    let options = Options { segment_bytes: 2000, copied_bytes: 0, ..options() };
+    let disk = SimDisk::default();
+    let mut model = MemoryStorage::new();
+    let (mut store, _) = open(&disk, &options);
+    let mut blocks: Vec<SharedBlock> = Vec::new();
+    for _ in 0..200 {
+        let parent = blocks.last().map_or_else(genesis::tip, |block| block.tip());
+        blocks.push(block_on(parent, &[""]));
+    }
+    let change = TipChange { fork: genesis::tip(), revived: vec![], tip: blocks[199].tip() };
+    let adopt = Some(Batch { change: Some(change), ..Batch::default() });
+    let before = segments(&disk);
+    for op in [
+        Op::Stage { fork: genesis::tip(), blocks: blocks.clone(), piece: 200, adopt },
+        Op::Commit(extend(blocks[199].tip(), &branch(blocks[199].tip(), 3, "last"))),
+    ] {
+        op.ask(&mut store).expect("does as asked");
+        op.ask(&mut model).expect("does as asked");
+    }
+    store.close().expect("closes");
+    let parts: Vec<_> = segments(&disk).into_iter().filter(|segment| !before.contains(segment)).collect();
+    let mut lost = Vec::new();
+    for part in &parts {
+        let disk = disk.copy();
+        disk.take(part);
+        derived(&disk).iter().for_each(|file| disk.take(file));
+        let what = format!("{} is gone", part.display());
+        let (store, report) = open(&disk, &options);
+        assert_eq!(store.tip(), model.tip(), "{what}: {report:?}");
+        lost.push(never_wrong(&store, &model, &what));
+    }
+    // A part may be longer than a segment by a piece, which is as long: more blocks than the 26 of 76 bytes that a segment has.
+    assert_eq!(lost.iter().sum::<usize>(), 200, "each block is in one file: {lost:?}");
+    assert!(lost.iter().any(|blocks| *blocks > 26), "{lost:?}");
 }
 
 /// Something that happens to files: returns what, in words.

@@ -10,15 +10,10 @@ use crate::store::checkpoint::Damage;
 use crate::store::effects::{self, Arrival};
 use crate::store::error::damaged;
 use crate::store::positions::Entry;
-use crate::store::record::{Adopt, BLOCK_MIN};
-use crate::store::segment::{HEADER, Next, RECORD_HEADER, Segment, Walk, file_name};
+use crate::store::record::{Adopt, BLOCK_RECORD_MIN};
+use crate::store::segment::{HEADER, Next, Segment, Walk, file_name};
 use crate::store::shared::Shared;
-
-/// The fewest bytes that a block takes in the log.
-pub(super) const LEAST: u64 = (RECORD_HEADER + BLOCK_MIN) as u64;
-
-/// Blocks of one staged file that are believed in when the file itself is gone.
-const MAX_UNSEEN_RUN: u64 = 4 << 20;
+use crate::store::staging;
 
 impl Replay<'_> {
     /// The files of an adopted branch, and which heights are in each.
@@ -48,17 +43,18 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The entries of its blocks; of what is broken, the hash at best.
-    pub(super) fn entries(&self, shared: &Shared) -> Result<Vec<Entry>, StorageError> {
+    /// The entries of its blocks; of what is broken, the hash at best. `segment_bytes` says how many blocks are believed in
+    /// when the file itself is gone.
+    pub(super) fn entries(&self, shared: &Shared, segment_bytes: u64) -> Result<Vec<Entry>, StorageError> {
         let segment = shared.segments.get(self.segment);
         let most = match &segment {
-            Ok(segment) => segment.file.len().unwrap_or_default() / LEAST,
-            Err(_) => MAX_UNSEEN_RUN,
+            Ok(segment) => segment.file.len().unwrap_or_default() / BLOCK_RECORD_MIN,
+            Err(_) => staging::most_blocks(segment_bytes),
         };
         if self.blocks > most {
             return Err(damaged(format!("{} has not the blocks that were adopted with it", file_name(self.segment))));
         }
-        // The cast is safe: the number was just bounded by a file's length.
+        // The cast is safe: the number was just bounded by the length of a file.
         let mut entries = vec![Entry::lost(BlockHash::ZERO); self.blocks as usize];
         match &segment {
             Ok(segment) => self.fill(segment, &mut entries)?,

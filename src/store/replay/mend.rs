@@ -11,7 +11,7 @@ use crate::ledger::hash::BlockHash;
 use crate::store::derived::{self, Turn};
 use crate::store::effects::Arrival;
 use crate::store::positions::Entry;
-use crate::store::record::Outline;
+use crate::store::record::{BLOCK_RECORD_MIN, Outline};
 
 /// What of the chain is not certain any more, until a group names a block of it by its hash.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Replay<'_> {
         let shared = self.shared();
         let view = shared.view();
         let staged: u64 = self.staged.iter().map(|found| found.bytes).sum();
-        if fork.height.0.saturating_sub(view.tip.height.0) > (self.lost + staged) / adopted::LEAST + 1 {
+        if fork.height.0.saturating_sub(view.tip.height.0) > (self.lost + staged) / BLOCK_RECORD_MIN + 1 {
             return Err(Stop::Misfit(format!("block {fork} is farther from the chain than damage explains")));
         }
         let floor = self.floor(fork, staged).min(view.tip.height.0);
@@ -107,7 +107,7 @@ impl Replay<'_> {
         let bytes = self.doubt.bytes + staged + if gaps { UNSEEN } else { 0 };
         let branches = self.salvaged.values().filter(|arrival| !self.adopted.contains(&arrival.place.segment));
         let lowest = branches.map(|arrival| arrival.outline.height.0.saturating_sub(1)).min().unwrap_or(known);
-        known.min(lowest).min(fork.height.0.saturating_sub(bytes / adopted::LEAST + 1))
+        known.min(lowest).min(fork.height.0.saturating_sub(bytes / BLOCK_RECORD_MIN + 1))
     }
 
     /// Takes the blocks of staged branches that nothing has adopted so far among those that the chain may lead to.

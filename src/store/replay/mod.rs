@@ -23,6 +23,7 @@ use crate::store::epoch::{Departure, Epoch};
 use crate::store::error::{OpenError, damaged};
 use crate::store::log::{Log, LogEnd};
 use crate::store::open::{self, Cut, FoundSegment, Unusable};
+use crate::store::record::BLOCK_RECORD_MIN;
 use crate::store::segment::{HEADER, Next, Segment, Walk, file_name};
 use crate::store::shared::Shared;
 use mend::Doubt;
@@ -67,11 +68,12 @@ pub(in crate::store) fn replay(
     why: Option<Unusable>,
     found: &[FoundSegment],
     dir: &Path,
+    segment_bytes: u64,
 ) -> Result<(Derived, Outcome), OpenError> {
     let disk = Arc::clone(&shared.disk);
     let (shared, why) = match checkpoint {
         None => (shared, why),
-        Some(checkpoint) => match Replay::new(shared, Some(&checkpoint), found, dir).run() {
+        Some(checkpoint) => match Replay::new(shared, Some(&checkpoint), found, dir, segment_bytes).run() {
             Ok((derived, outcome)) => return Ok((derived, outcome)),
             Err(Stop::Open(error)) => return Err(error),
             Err(Stop::Misfit(why)) => (open::anew(&disk, dir)?, Some(why.into())),
@@ -80,7 +82,7 @@ pub(in crate::store) fn replay(
     if let Some(damage) = why.as_ref().and_then(|why| why.damage.clone()) {
         shared.note(damage);
     }
-    match Replay::new(shared, None, found, dir).run() {
+    match Replay::new(shared, None, found, dir, segment_bytes).run() {
         Ok((derived, mut outcome)) => {
             // A directory that nothing was written to has nothing to make again.
             outcome.rebuilt = why.map(|why| why.reason).filter(|_| outcome.replayed > 0);
@@ -96,6 +98,8 @@ struct Replay<'r> {
     checkpoint: Option<&'r Checkpoint>,
     found: &'r [FoundSegment],
     dir: &'r Path,
+    /// Bytes above which a segment gets no more groups.
+    segment_bytes: u64,
     /// Groups that only make the chain longer, on their way to be applied together.
     gathered: Option<(Effects, LogEnd)>,
     /// What reorgs overwrote in `heights` since the checkpoint: number of the group, and the epoch after it.
@@ -129,13 +133,20 @@ enum Step {
 }
 
 impl<'r> Replay<'r> {
-    fn new(shared: Shared, checkpoint: Option<&'r Checkpoint>, found: &'r [FoundSegment], dir: &'r Path) -> Self {
+    fn new(
+        shared: Shared,
+        checkpoint: Option<&'r Checkpoint>,
+        found: &'r [FoundSegment],
+        dir: &'r Path,
+        segment_bytes: u64,
+    ) -> Self {
         let expected = checkpoint.map_or(1, |checkpoint| checkpoint.sequence.saturating_add(1));
         Self {
             derived: open::derived(shared, checkpoint),
             checkpoint,
             found,
             dir,
+            segment_bytes,
             gathered: None,
             saved: VecDeque::new(),
             adopted: HashSet::new(),
@@ -383,15 +394,16 @@ impl<'r> Replay<'r> {
         }
         let shared = Arc::clone(&self.derived.shared);
         let parts = effects.adopt.as_ref().map(|adopt| self.parts(adopt)).transpose()?.unwrap_or_default();
+        let segment_bytes = self.segment_bytes;
         let mut missing = 0;
         let mut staged = parts.into_iter().map(|part| {
-            let entries = part.entries(&shared)?;
+            let entries = part.entries(&shared, segment_bytes)?;
             missing += entries.iter().filter(|entry| entry.place.is_none()).count() as u64;
             Ok(entries)
         });
         let applied = self.derived.apply(effects, turn, &mut staged, end);
         // Damage as any other: a later group may name a block that was among them.
-        self.lost += missing * adopted::LEAST;
+        self.lost += missing * BLOCK_RECORD_MIN;
         applied.map_err(|error| self.failed(error))?;
         while let Some((_, epoch)) = self.saved.pop_front_if(|(sequence, _)| *sequence <= end.sequence) {
             shared.view.write().unwrap_or_else(PoisonError::into_inner).epoch = epoch;
