@@ -17,7 +17,7 @@ use crate::actors::peers::CountHolders;
 use crate::actors::replication::{Replication, replicated};
 use crate::ledger::keeper::{MineRequest, Mined, Whereabouts as Place};
 use crate::ledger::storage::SubmissionId;
-use crate::ledger::{BlockHash, Tip, json};
+use crate::ledger::{BlockHash, Tip, json, rules};
 
 /// Characters of an idempotency key.
 const MAX_KEY: usize = 255;
@@ -96,6 +96,11 @@ pub async fn mine(
     let patience = patience.parse()?;
     let Entries { data } = body_of(&app, body, r#"{"data":["Hello"]}"#).await?;
     let key = idempotency_key(&request)?;
+    // Whoever mines judges it too; of what is refused here that thread hears nothing.
+    if let Err(rule) = rules::check_body(&data) {
+        app.metrics.refused(rule.name());
+        return Err(rule.into());
+    }
     let mined = app.chain.send(Mine(MineRequest { entries: data, key })).await??;
     let replication = match patience {
         None => Replication::Held,
