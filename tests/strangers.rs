@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -193,4 +193,36 @@ fn many_large_requests_that_never_come_do_not_keep_small_ones_out() {
         let answer = node.try_request(&Request::post_json("/mineBlock", &large)).ok()?;
         (answer.status == 413).then_some(())
     });
+}
+
+/// Callers that may stream a long part of the chain at once.
+const MAX_STREAMS: usize = 64;
+
+#[test]
+fn who_finds_no_seat_to_read_the_chain_waits_for_one_and_is_refused_in_the_end() {
+    let node = NodeProcess::start(NodeOptions::new());
+    // More blocks than a short answer has, and more bytes than the system keeps for who does not read.
+    let entry = "x".repeat(60_000);
+    (0..110).for_each(|_| drop(mine(&node, &entry)));
+    let all = Request::get("/blocks");
+    let mut readers: Vec<_> =
+        (0..MAX_STREAMS).map(|_| node.connect().stream(&all).expect("the node answers")).collect();
+    assert!(readers.iter().all(|reader| reader.status == 200));
+
+    let mut waiting = node.connect();
+    waiting.send_raw(b"GET /blocks?limit=101 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the node reads");
+    waiting.set_timeout(Duration::from_millis(300)).expect("a timeout above zero");
+    let early = waiting.receive(false).expect_err("nothing is answered while all seats are taken");
+    assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    readers.pop();
+    waiting.set_timeout(SOON).expect("a timeout above zero");
+    let answer = waiting.receive(false).expect("the node answers");
+    assert_eq!(answer.status, 200, "a seat was left");
+    assert_eq!(answer.json().as_array().map(Vec::len), Some(101));
+
+    readers.push(node.connect().stream(&all).expect("the node answers"));
+    assert_eq!(readers.last().map(|reader| reader.status), Some(200));
+    let refused = node.get("/blocks");
+    assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("5")));
+    assert_eq!(node.get("/blocks?from=1&limit=100").status, 200, "a short part needs no seat");
 }

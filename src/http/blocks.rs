@@ -48,9 +48,12 @@ pub struct Part {
 pub async fn list(app: web::Data<App>, request: HttpRequest, part: web::Query<Part>) -> Result<HttpResponse, Problem> {
     let from = number("from", part.from.as_deref())?.unwrap_or(0);
     let limit = number("limit", part.limit.as_deref())?.unwrap_or(u64::MAX);
+    let end = |snapshot: &Snapshot| snapshot.tip().height.0.saturating_add(1).min(from.saturating_add(limit));
+    let long = end(&app.reader.snapshot()).saturating_sub(from) > SHORT;
+    let seat = if long { Some(app.reads.seat().await?) } else { None };
+    // As it is once there is a seat.
     let snapshot = app.reader.snapshot();
-    let end = snapshot.tip().height.0.saturating_add(1).min(from.saturating_add(limit));
-    let seat = if end.saturating_sub(from) > SHORT { Some(app.reads.seat()?) } else { None };
+    let end = end(&snapshot);
     let cursor = Cursor { snapshot, next: from, end, begun: false, ended: false };
     let (chunks, mut body) = mpsc::channel(1);
     actix_web::rt::spawn(tell(cursor, app.reads.clone(), request.peer_addr(), seat, chunks));

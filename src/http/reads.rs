@@ -1,7 +1,9 @@
 //! Long work for callers: how many may stream the chain, and how many threads read and judge for all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use actix_web::rt::time::timeout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
@@ -9,6 +11,10 @@ use crate::helpers::Helpers;
 
 /// Callers that stream a long part of the chain at once. Each holds two chunks, 300 KB each where blocks are small.
 const MAX_STREAMS: usize = 64;
+
+/// How long a caller waits for a seat: long enough for a page of a quick reader to end, and that who is refused and asks
+/// again at once, two hundred of them, does not keep the node busy with refusing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Threads that work at once: one reads faster than a caller takes, and a second one keeps a caller's search from making all
 /// others wait.
@@ -28,13 +34,14 @@ impl Default for Reads {
 }
 
 impl Reads {
-    /// A seat for a caller that streams a long part of the chain.
+    /// A seat for a caller that streams a long part of the chain, in the order in which they came.
     ///
     /// # Errors
-    /// All are taken.
-    pub fn seat(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let full = |_| Problem::busy(format!("{MAX_STREAMS} callers read the chain already; try again later"), 5);
-        self.seats.clone().try_acquire_owned().map_err(full)
+    /// All are taken, and stay so.
+    pub async fn seat(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let full = || Problem::busy(format!("{MAX_STREAMS} callers read the chain already; try again later"), 5);
+        // Nobody closes the semaphore.
+        timeout(PATIENCE, self.seats.clone().acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(full)
     }
 
     /// Works on another thread, in turn with others.
