@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Field {
     pub node: NodeProcess,
     pub honest: NodeProcess,
+    /// A node without peers, written to as the other is, that nobody attacks.
+    pub apart: NodeProcess,
     /// Entries that were acknowledged, each a block of its own.
     written: Vec<String>,
     _dir: TempDir,
@@ -44,6 +46,8 @@ pub struct Served {
     pub beside: Vec<f64>,
     /// Milliseconds until an entry was acknowledged.
     pub write: Vec<f64>,
+    /// The same on the node that nobody attacks, on the same machine and disk, at the same time.
+    pub write_apart: Vec<f64>,
     /// The most bytes of memory that the node had.
     pub memory: u64,
     /// What callers did not get, in words.
@@ -64,8 +68,9 @@ impl Field {
         let dir = if blocks == 0 { chain::fresh() } else { chain::dir(blocks) };
         let node = NodeProcess::start(NodeOptions::new().data_dir(dir.path()));
         let honest = NodeProcess::start(NodeOptions::new().peer(&node.p2p_url()));
+        let apart = NodeProcess::start(NodeOptions::new());
         support::wait_equal(&[&node, &honest]);
-        Self { node, honest, written: Vec::new(), _dir: dir }
+        Self { node, honest, apart, written: Vec::new(), _dir: dir }
     }
 
     /// Serves honest callers for so long while nothing else goes on.
@@ -80,11 +85,13 @@ impl Field {
 
     fn serve(&mut self, time: Duration, attack: Option<Attack>) -> Served {
         let (port, honest, pid) = (self.node.http_port(), self.honest.http_port(), self.node.pid());
+        let apart = self.apart.http_port();
         let before = self.written.len();
         let done = &AtomicBool::new(false);
         thread::scope(|scope| {
             let prober = scope.spawn(|| probe(port, honest, pid, done));
             let writer = scope.spawn(|| write(port, before, done));
+            let apart = scope.spawn(|| write(apart, before, done));
             let attacker = attack.map(|attack| scope.spawn(|| pursue(attack, done)));
             thread::sleep(time);
             done.store(true, Ordering::Relaxed);
@@ -92,6 +99,7 @@ impl Field {
             let (write, written, failures) = writer.join().expect("a writer does not panic");
             served.write = write;
             served.failures.extend(failures);
+            served.write_apart = apart.join().expect("a writer does not panic").0;
             self.written.extend(written);
             if let Some(attacker) = attacker {
                 attacker.join().expect("an attacker does not panic");

@@ -6,7 +6,8 @@
 //! What must become of the attackers, and that a case does what it says, is tested in `tests/hostile`; here only times and
 //! memory are looked at, and that nothing acknowledged is lost. The attackers run on one thread of the lowest priority, since
 //! real ones bring processors of their own, and never wait for the node; what they got across stands in the table. The
-//! honest peer, which shares the machine and is not attacked, tells how slow a node is by the machine alone.
+//! honest peer, which shares the machine and is not attacked, tells how slow a node is by the machine alone; so does a node
+//! apart from both, which is written to as the attacked one is.
 
 /// What an attack may cost.
 #[path = "../../tests/hostile/bounds.rs"]
