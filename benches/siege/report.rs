@@ -94,7 +94,8 @@ impl Report {
             slowest(&livez).unwrap_or(f64::NAN)
         );
         let twice = |beside: &dyn Fn(&Row) -> f64| {
-            let within = |row: &&Row| slowest(&row.attacked.write).is_some_and(|time| time <= 2.0 * beside(row));
+            let within =
+                |row: &&Row| slowest(&row.attacked.write).is_some_and(|time| time <= MAX_SLOWDOWN * beside(row));
             self.rows.iter().filter(within).count()
         };
         let of_calm = twice(&|_| calm);
@@ -146,7 +147,8 @@ impl Report {
 fn figures(served: &Served) -> serde_json::Value {
     json!({
         "livez_p99_ms": slowest(&served.livez), "beside_p99_ms": slowest(&served.beside),
-        "write_p99_ms": slowest(&served.write), "write_apart_p99_ms": slowest(&served.write_apart), "livez": served.livez.len(), "writes": served.write.len(),
+        "write_p99_ms": slowest(&served.write), "write_apart_p99_ms": slowest(&served.write_apart),
+        "livez": served.livez.len(), "writes": served.write.len(),
         "memory_bytes": served.memory, "failures": served.failures,
     })
 }

@@ -253,7 +253,7 @@ impl Staging {
 /// Bytes of blocks in one group of a part, unless a single block has more.
 const PIECE: u64 = 1 << 20;
 
-/// The same for smaller segments: a part is then at most twice as long as a segment, and one block.
+/// The same for smaller segments: a piece has no more blocks than fit into a segment, or one.
 fn piece_bytes(segment_bytes: u64) -> u64 {
     PIECE.min(segment_bytes)
 }
