@@ -305,7 +305,8 @@ impl ChainActor {
         let waiting = keeper.outbox_len();
         match keeper.remine(clock::unix_time()) {
             Ok(Some(update)) => {
-                info!(submissions = waiting, tip = %update.new, "mined again after a reorg");
+                let submissions = waiting - keeper.outbox_len();
+                info!(submissions, tip = %update.new, "mined again after a reorg");
                 let _ = self.publish(update, BlockSource::Outbox, ctx);
             }
             Ok(None) => {}

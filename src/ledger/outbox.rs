@@ -1,12 +1,12 @@
 //! The outbox: what this node has acknowledged and must get back onto the best chain.
 //!
-//! Owns the set of submissions that wait, and when they are mined again. Only the node that acknowledged an entry ever
+//! Owns the submissions that wait, with their entries where there is room, and when they are mined again. Only the node that acknowledged an entry ever
 //! mines it again. Exactly once by construction: a submission waits only while none of its placements is on the best
 //! chain, so a new placement is only made on a branch that holds no older one, and an older block cannot descend from a
 //! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from
 //! [`Storage`](super::storage::Storage).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use rand::{Rng, RngExt};
@@ -20,12 +20,32 @@ pub type Millis = u64;
 /// enough for the winner's block to arrive, short enough for a person who watches.
 pub const RETRY_DELAY: RangeInclusive<Millis> = 50..=400;
 
+/// Bytes of entries that are kept at hand, what keeping them takes included: thirty thousand short ones. Who is about to mine
+/// them need not read each from the disk while callers wait.
+pub const MAX_AT_HAND: usize = 4 << 20;
+
+/// What an entry in memory takes beside its text, and a submission beside its entries: about what the allocator has of it.
+const BESIDE: usize = 48;
+
 /// The submissions that wait to be mined again.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: BTreeSet<SubmissionId>,
-    /// When they are mined again; `None` when nothing waits or no delay was drawn yet.
-    due: Option<Millis>,
+    /// With their entries, if they are at hand.
+    waiting: BTreeMap<SubmissionId, Option<Vec<String>>>,
+    /// Bytes that the entries at hand take.
+    at_hand: usize,
+    retry: Retry,
+}
+
+/// When the waiting submissions are mined again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Retry {
+    /// Nothing waits, or no delay was drawn yet.
+    #[default]
+    Undrawn,
+    At(Millis),
+    /// Some were, and the others follow.
+    Begun,
 }
 
 /// What a change of tip does to the outbox.
@@ -41,7 +61,7 @@ impl Outbox {
     /// The outbox as it was made durable.
     #[must_use]
     pub fn new(waiting: Vec<SubmissionId>) -> Self {
-        Self { waiting: waiting.into_iter().collect(), ..Self::default() }
+        Self { waiting: waiting.into_iter().map(|submission| (submission, None)).collect(), ..Self::default() }
     }
 
     /// Number of submissions that wait.
@@ -59,12 +79,29 @@ impl Outbox {
     /// Whether this submission waits.
     #[must_use]
     pub fn waits(&self, submission: &SubmissionId) -> bool {
-        self.waiting.contains(submission)
+        self.waiting.contains_key(submission)
     }
 
     /// The submissions that wait, in a fixed order.
     pub fn waiting(&self) -> impl Iterator<Item = &SubmissionId> {
-        self.waiting.iter()
+        self.waiting.keys()
+    }
+
+    /// Keeps the entries of a submission that waits at hand, if there is room.
+    pub fn keep(&mut self, submission: &SubmissionId, entries: Vec<String>) {
+        let bytes = bytes_of(&entries);
+        if let Some(kept @ None) = self.waiting.get_mut(submission)
+            && self.at_hand + bytes <= MAX_AT_HAND
+        {
+            *kept = Some(entries);
+            self.at_hand += bytes;
+        }
+    }
+
+    /// The entries of a submission that waits, if they are at hand.
+    #[must_use]
+    pub fn entries(&self, submission: &SubmissionId) -> Option<&[String]> {
+        self.waiting.get(submission)?.as_deref()
     }
 
     /// Says what a change of tip does: `left` are the submissions placed in the blocks that leave, `entered` those placed in
@@ -85,12 +122,17 @@ impl Outbox {
 
     /// Takes over what has become durable.
     pub fn note(&mut self, effect: &Effect) {
-        self.waiting.extend(&effect.lost);
-        for submission in &effect.satisfied {
-            self.waiting.remove(submission);
+        for submission in &effect.lost {
+            self.waiting.entry(*submission).or_default();
         }
-        if self.waiting.is_empty() {
-            self.due = None;
+        for submission in &effect.satisfied {
+            if let Some(Some(entries)) = self.waiting.remove(submission) {
+                self.at_hand -= bytes_of(&entries);
+            }
+        }
+        // Who loses against others while it goes on waits as who lost before.
+        if self.waiting.is_empty() || (self.retry == Retry::Begun && !effect.lost.is_empty()) {
+            self.retry = Retry::Undrawn;
         }
     }
 
@@ -99,13 +141,28 @@ impl Outbox {
         if self.waiting.is_empty() {
             return None;
         }
-        Some(*self.due.get_or_insert_with(|| now + rng.random_range(RETRY_DELAY)))
+        let due = match self.retry {
+            Retry::Undrawn => now + rng.random_range(RETRY_DELAY),
+            Retry::At(due) => due,
+            Retry::Begun => return Some(now),
+        };
+        self.retry = Retry::At(due);
+        Some(due)
     }
 
-    /// Ends the running delay: the waiting submissions are being mined, or could not be and wait anew.
-    pub fn restart(&mut self) {
-        self.due = None;
+    /// Some of the waiting submissions were mined: the others, if there are any, are next.
+    pub fn go_on(&mut self) {
+        self.retry = if self.waiting.is_empty() { Retry::Undrawn } else { Retry::Begun };
     }
+
+    /// The waiting submissions could not be mined and wait anew.
+    pub fn restart(&mut self) {
+        self.retry = Retry::Undrawn;
+    }
+}
+
+fn bytes_of(entries: &[String]) -> usize {
+    entries.iter().map(|entry| entry.len() + BESIDE).sum::<usize>() + BESIDE
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A storage that does as the plain one does until it is told to fail.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use dolmen::ledger::block::{Height, SharedBlock, Tip};
@@ -16,6 +17,8 @@ pub struct Faults {
     pub full: Rc<Cell<bool>>,
     /// The staged block at this place comes back as another.
     pub spoilt: Rc<Cell<Option<u64>>>,
+    /// Submissions whose entries were asked for; no fault.
+    pub asked: Rc<RefCell<BTreeSet<SubmissionId>>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl Storage for Faulty {
     }
 
     fn entries_of(&self, submission: &SubmissionId) -> Result<Option<Vec<String>>, StorageError> {
+        self.faults.asked.borrow_mut().insert(*submission);
         self.inner.entries_of(submission)
     }
 

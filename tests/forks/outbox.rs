@@ -4,6 +4,7 @@ use dolmen::ledger::block::SharedBlock;
 use dolmen::ledger::chain::{ImportError, Origin};
 use dolmen::ledger::keeper::{Keeper, MineError, MineRequest, Whereabouts};
 use dolmen::ledger::limits::{MAX_BODY_BYTES, MAX_BODY_ENTRIES, MAX_SIDE_BRANCHES};
+use dolmen::ledger::outbox::MAX_AT_HAND;
 use dolmen::ledger::storage::{Storage, StorageError, SubmissionId};
 use dolmen::ledger::{BlockHash, Height, genesis};
 
@@ -77,6 +78,69 @@ fn the_delay_is_drawn_once_and_lies_between_50_and_400_milliseconds() {
     assert_eq!(keeper(1).remine_due(0, &mut rng(0)), None);
 }
 
+/// Mines all that waits, a block at a time: the first after its delay, each further one as soon as others had their turn.
+fn mine_again<S: Storage>(keeper: &mut Keeper<S>) -> Vec<SharedBlock> {
+    let mut blocks = Vec::new();
+    let mut now = keeper.remine_due(0, &mut rng(0)).expect("some wait");
+    while let Some(due) = keeper.remine_due(now, &mut rng(0)) {
+        assert_eq!(due, now, "after {} blocks", blocks.len());
+        let update = keeper.remine(NOW).expect("maps").expect("a block");
+        assert_eq!((update.entered.len(), update.depth()), (1, 0));
+        blocks.extend(update.entered);
+        now += 1;
+    }
+    blocks
+}
+
+/// Two nodes that each have many blocks to mine again would else collide at every one of them.
+#[test]
+fn who_loses_again_while_blocks_follow_each_other_waits_anew() {
+    let mut keeper = keeper(1_000);
+    let full = MineRequest { entries: vec![String::new(); MAX_BODY_ENTRIES], key: None };
+    let (answers, _) = keeper.mine(vec![full; 3], NOW);
+    assert!(answers.iter().all(Result::is_ok));
+    let theirs = run(genesis::tip(), "theirs", 4);
+    take(&mut keeper, &theirs);
+    keeper.remine(NOW).expect("maps").expect("a block");
+    assert_eq!(keeper.remine_due(1_000, &mut rng(0)), Some(1_000), "the second is next");
+    let above = run(tip_of(&theirs), "above", 2);
+    assert_eq!(take(&mut keeper, &above).requeued, 1);
+    let due = keeper.remine_due(1_000, &mut rng(0)).expect("three wait");
+    assert!((1_050..=1_400).contains(&due), "{due}");
+    let longer = run(tip_of(&theirs), "longer", 3);
+    assert_eq!(take(&mut keeper, &longer).requeued, 0);
+    assert_eq!(keeper.remine_due(due, &mut rng(0)), Some(due), "who only loses more often is not kept waiting");
+}
+
+#[test]
+fn what_has_just_left_is_mined_again_without_being_read_and_what_is_too_much_is_read() {
+    let short = vec!["mine".to_owned(), "too".to_owned()];
+    let long = vec!["x".repeat(MAX_BODY_BYTES / 16 - 64); 16];
+    let room = MAX_AT_HAND / MAX_BODY_BYTES;
+    for (case, submissions, entries, read) in
+        [("short ones", 500, &short, 0), ("as much as has room", room, &long, 0), ("two more", room + 2, &long, 2)]
+    {
+        let faults = Faults::default();
+        let mut keeper = Keeper::open(Faulty::new(&faults), 1_000).expect("maps");
+        let (answers, _) = keeper.mine(vec![MineRequest { entries: entries.clone(), key: None }; submissions], NOW);
+        let theirs = run(genesis::tip(), "theirs", submissions + 1);
+        assert_eq!(take(&mut keeper, &theirs).requeued, submissions, "{case}");
+        mine_again(&mut keeper);
+        assert_eq!(faults.asked.take().len(), read, "{case}");
+        let ids = answers.into_iter().map(|answer| answer.expect("good entries").submission);
+        for id in ids {
+            let (hash, _, position, _) = included(&keeper, &id);
+            let block = keeper.storage().block(&hash).expect("maps").expect("on the chain");
+            assert_eq!(block.body()[position as usize..][..entries.len()], **entries, "{case}");
+        }
+        // They have left their room to others.
+        let longer = run(genesis::tip(), "longer", submissions + 600);
+        assert_eq!(take(&mut keeper, &longer).requeued, submissions, "{case}");
+        mine_again(&mut keeper);
+        assert_eq!(faults.asked.take().len(), read, "{case}, once more");
+    }
+}
+
 #[test]
 fn all_that_waits_is_mined_in_as_few_blocks_as_the_limits_allow() {
     let cases = [
@@ -92,12 +156,12 @@ fn all_that_waits_is_mined_in_as_few_blocks_as_the_limits_allow() {
         let (answers, _) = keeper.mine(requests, NOW);
         let theirs = run(genesis::tip(), "theirs", submissions + 1);
         assert_eq!(take(&mut keeper, &theirs).requeued, submissions, "{case}");
-        let update = keeper.remine(NOW).expect("maps").expect("blocks");
-        let got: Vec<usize> = update.entered.iter().map(|block| block.body().len() / entries.len()).collect();
+        let blocks = mine_again(&mut keeper);
+        let got: Vec<usize> = blocks.iter().map(|block| block.body().len() / entries.len()).collect();
         assert_eq!(got, wanted, "{case}");
         for answer in answers {
             let (block, height, position, _) = included(&keeper, &answer.expect("good entries").submission);
-            let block = update.entered.iter().find(|entered| entered.hash() == block).expect("a new block");
+            let block = blocks.iter().find(|entered| entered.hash() == block).expect("a new block");
             assert_eq!(block.height(), height, "{case}");
             let position = position as usize;
             assert_eq!(block.body()[position..position + entries.len()], entries, "{case}");

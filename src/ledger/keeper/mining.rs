@@ -1,5 +1,6 @@
 //! Mining: what callers ask for, and what has lost its place on the best chain.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rand::Rng;
@@ -82,24 +83,28 @@ impl<S: Storage> Keeper<S> {
         self.outbox.due(now, rng)
     }
 
-    /// Mines every waiting submission again on the best chain, in as few blocks as the limits allow.
+    /// Mines waiting submissions again on the best chain, as many as the limits allow in one block; `None` when none waits.
+    /// Those that did not fit are due at once: in between others have their turn.
     ///
     /// # Errors
     /// The store did not do its part; the submissions wait anew.
     pub fn remine(&mut self, now: UnixTime) -> Result<Option<Update>, MineError> {
-        self.outbox.restart();
-        let waiting: Vec<SubmissionId> = self.outbox.waiting().copied().collect();
+        let outcome = self.remine_block(now);
+        match &outcome {
+            Ok(_) => self.outbox.go_on(),
+            Err(_) => self.outbox.restart(),
+        }
+        outcome
+    }
+
+    fn remine_block(&mut self, now: UnixTime) -> Result<Option<Update>, MineError> {
         let mut group = Group::after(self.tip(), now);
         let (mut body, mut placed, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for submission in &waiting {
-            let Some(entries) = self.storage.entries_of(submission)? else {
-                return Err(StorageError::Damaged(format!("entries of {submission:?} are missing").into()).into());
-            };
+        for submission in self.outbox.waiting() {
+            let entries = self.waiting_entries(submission)?;
             let more: usize = entries.iter().map(String::len).sum();
             if !body.is_empty() && (bytes + more > MAX_BODY_BYTES || body.len() + entries.len() > MAX_BODY_ENTRIES) {
-                let block = group.next_block(std::mem::take(&mut body))?;
-                group.push(block, std::mem::take(&mut placed));
-                bytes = 0;
+                break;
             }
             placed.push(Placed {
                 submission: *submission,
@@ -108,13 +113,25 @@ impl<S: Storage> Keeper<S> {
                 key: None,
             });
             bytes += more;
-            body.extend(entries);
+            body.extend(entries.into_owned());
         }
-        if !body.is_empty() {
-            let block = group.next_block(body)?;
-            group.push(block, placed);
+        if body.is_empty() {
+            return Ok(None);
         }
-        Ok(self.commit_group(group, &waiting)?)
+        let satisfied: Vec<SubmissionId> = placed.iter().map(|placed| placed.submission).collect();
+        let block = group.next_block(body)?;
+        group.push(block, placed);
+        Ok(self.commit_group(group, &satisfied)?)
+    }
+
+    fn waiting_entries(&self, submission: &SubmissionId) -> Result<Cow<'_, [String]>, StorageError> {
+        if let Some(entries) = self.outbox.entries(submission) {
+            return Ok(Cow::Borrowed(entries));
+        }
+        match self.storage.entries_of(submission)? {
+            Some(entries) => Ok(Cow::Owned(entries)),
+            None => Err(StorageError::Damaged(format!("entries of {submission:?} are missing").into())),
+        }
     }
 
     fn commit_group(&mut self, group: Group, satisfied: &[SubmissionId]) -> Result<Option<Update>, StorageError> {

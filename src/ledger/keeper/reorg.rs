@@ -1,6 +1,7 @@
 //! Blocks of others: beside the chain, onto it, or in place of its end.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use rand::Rng;
 
@@ -8,8 +9,8 @@ use super::{Imported, Keeper, MAX_TOLD, STAGE_ABOVE, Staged, Update};
 use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::chain::{self, ImportError, Origin, Verdict};
 use crate::ledger::hash::BlockHash;
-use crate::ledger::outbox::Effect;
-use crate::ledger::storage::{Batch, BatchBlock, SideBlock, Storage, StorageError, TipChange};
+use crate::ledger::outbox::{Effect, MAX_AT_HAND};
+use crate::ledger::storage::{Batch, BatchBlock, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange};
 
 impl<S: Storage> Keeper<S> {
     /// Takes a run of blocks, each the child of the one before.
@@ -119,6 +120,9 @@ impl<S: Storage> Keeper<S> {
         self.chain.note(&change.revived, departure.sides);
         self.chain.note(forgotten, Vec::new());
         self.outbox.note(&departure.effect);
+        for (submission, entries) in departure.entries {
+            self.outbox.keep(&submission, entries);
+        }
         let requeued = departure.effect.lost.len();
         let entered = if entered.len() > MAX_TOLD { Vec::new() } else { entered };
         Update { old, fork: change.fork, new: change.tip, left, entered, requeued }
@@ -130,7 +134,7 @@ impl<S: Storage> Keeper<S> {
         fork: Tip,
         enters: impl IntoIterator<Item = BlockHash>,
     ) -> Result<Departure, StorageError> {
-        let (mut sides, mut left) = (Vec::new(), Vec::new());
+        let (mut sides, mut left, mut own) = (Vec::new(), Vec::new(), OwnBodies::default());
         for height in fork.height.0 + 1..=self.tip().height.0 {
             let Some(hash) = self.storage.hash_at(Height(height))? else {
                 return Err(StorageError::Damaged(format!("no block at height {height} below the tip").into()));
@@ -139,7 +143,9 @@ impl<S: Storage> Keeper<S> {
                 return Err(StorageError::Damaged(format!("block {hash} at height {height} is missing").into()));
             };
             sides.push(chain::side_block(&block, false));
+            let first = left.len();
             left.extend(self.storage.placed_in(&hash)?);
+            own.add(block, first..left.len());
         }
         let mut entered = Vec::new();
         // Most often nothing leaves and nothing waits, and no question is asked.
@@ -148,7 +154,9 @@ impl<S: Storage> Keeper<S> {
                 entered.extend(self.storage.placed_in(&hash)?);
             }
         }
-        Ok(Departure { sides, effect: self.outbox.judge(&left, &entered) })
+        let effect = self.outbox.judge(&left, &entered);
+        let entries = own.entries_of(&effect.lost, &left);
+        Ok(Departure { sides, effect, entries })
     }
 
     pub(super) fn blocks_of(&self, hashes: &[BlockHash]) -> Result<Vec<SharedBlock>, StorageError> {
@@ -166,4 +174,38 @@ pub(super) struct Departure {
     /// The blocks, lowest first.
     pub(super) sides: Vec<SideBlock>,
     pub(super) effect: Effect,
+    /// What is at hand of the entries that are lost.
+    entries: Vec<(SubmissionId, Vec<String>)>,
+}
+
+/// Blocks that leave and that this node mined, as many as are worth being kept in memory.
+#[derive(Default)]
+struct OwnBodies {
+    /// With the range of their placements among all that leave.
+    blocks: Vec<(SharedBlock, Range<usize>)>,
+    bytes: usize,
+}
+
+impl OwnBodies {
+    fn add(&mut self, block: SharedBlock, placed: Range<usize>) {
+        let bytes = block.block().body_bytes();
+        if !placed.is_empty() && self.bytes + bytes <= MAX_AT_HAND {
+            self.bytes += bytes;
+            self.blocks.push((block, placed));
+        }
+    }
+
+    fn entries_of(&self, lost: &[SubmissionId], left: &[Placed]) -> Vec<(SubmissionId, Vec<String>)> {
+        let lost: HashSet<&SubmissionId> = lost.iter().collect();
+        let of_block = |(block, placed): &(SharedBlock, Range<usize>)| {
+            let entries = |placed: &Placed| {
+                let from = placed.position as usize;
+                let entries = block.body().get(from..from.saturating_add(placed.entries as usize))?;
+                Some((placed.submission, entries.to_vec()))
+            };
+            let placed = left[placed.clone()].iter().filter(|placed| lost.contains(&placed.submission));
+            placed.filter_map(entries).collect::<Vec<_>>()
+        };
+        self.blocks.iter().flat_map(of_block).collect()
+    }
 }
