@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -193,6 +193,34 @@ fn many_large_requests_that_never_come_do_not_keep_small_ones_out() {
         let answer = node.try_request(&Request::post_json("/mineBlock", &large)).ok()?;
         (answer.status == 413).then_some(())
     });
+}
+
+/// Connections that a port holds before they are accepted, where the system lets it.
+const LINE: usize = 1_024;
+
+#[test]
+fn who_comes_while_the_node_has_no_time_stands_in_line() {
+    support::process::allow_files();
+    let node = NodeProcess::start(NodeOptions::new());
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|most| most.trim().parse().ok());
+    let line = most.unwrap_or(LINE).min(LINE);
+    node.signal("STOP");
+    for port in [node.p2p_port(), node.http_port()] {
+        let address = SocketAddrV4::new(HOME, port).into();
+        // Whoever finds no place is told nothing, and tries again after a second.
+        let mut callers: Vec<TcpStream> = (0..line)
+            .map(|n| TcpStream::connect_timeout(&address, SOON).unwrap_or_else(|error| panic!("caller {n}: {error}")))
+            .collect();
+        if port == node.http_port() {
+            node.signal("CONT");
+            let last = callers.last_mut().expect("some called");
+            last.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is open");
+            last.set_read_timeout(Some(SOON)).expect("a timeout above zero");
+            let mut answer = String::new();
+            last.read_to_string(&mut answer).expect("the node answers");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+    }
 }
 
 /// Callers that may stream a long part of the chain at once.

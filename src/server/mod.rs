@@ -12,7 +12,7 @@ pub mod turnstile;
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +48,9 @@ pub struct Settings {
     pub tls: Option<ServerConfig>,
 }
 
-/// What is done with each connection that opens. It is shown the TCP socket or the TLS stream, and may put aside what
-/// requests are to know; the [`turnstile`] is there already.
-pub type Opened = dyn Fn(&dyn Any, &mut Extensions) + Send + Sync;
+/// What is done with each connection that opens. It is shown the TCP socket or the TLS stream and its other end, and may put
+/// aside what requests are to know; the [`turnstile`] is there already.
+pub type Opened = dyn Fn(&dyn Any, Option<SocketAddr>, &mut Extensions) + Send + Sync;
 
 /// Serves an application on a listener.
 ///
@@ -131,7 +131,7 @@ where
         .client_disconnect_timeout(LINGER)
         .on_connect_ext(move |connection: &Turning<C>, extensions: &mut Extensions| {
             extensions.insert(connection.turnstile().clone());
-            opened(connection.socket(), extensions);
+            opened(connection.socket(), connection.remote(), extensions);
         })
         .h1(app)
 }

@@ -2,7 +2,7 @@
 //! other end does not read, nothing that is done inside is.
 
 use std::any::Any;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -33,12 +33,11 @@ impl Socket {
     }
 }
 
-/// A second handle to a connection's socket, and its other end. Without a spare file descriptor there is none, and the
-/// connection works all the same; only who never reads stays until it goes.
-pub fn duplicate(connection: &dyn Any) -> Option<(TcpStream, Option<SocketAddr>)> {
+/// A second handle to a connection's socket. Without a spare file descriptor there is none, and the connection works all the
+/// same; only who never reads stays until it goes.
+pub fn duplicate(connection: &dyn Any) -> Option<TcpStream> {
     let plain = connection.downcast_ref::<TcpSocket>();
     let tls = || connection.downcast_ref::<TlsStream<TcpSocket>>().map(|stream| stream.get_ref().0);
     let stream = plain.or_else(tls)?;
-    let descriptor = stream.as_fd().try_clone_to_owned().ok()?;
-    Some((TcpStream::from(descriptor), stream.peer_addr().ok()))
+    stream.as_fd().try_clone_to_owned().ok().map(TcpStream::from)
 }

@@ -182,6 +182,11 @@ impl<S> Turning<S> {
         &self.socket
     }
 
+    /// Its other end; `None` if it was closed before anybody looked.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
     /// What the routes are to know of it.
     pub fn turnstile(&self) -> &Rc<Turnstile> {
         &self.turnstile

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::future::ready;
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ pub struct Door {
 }
 
 /// For the peer server: keeps a handle to the socket, and asks whether there is room.
-pub fn admit(connection: &dyn Any, extensions: &mut Extensions, shared: &Arc<Shared>) {
-    let Some((socket, remote)) = duplicate(connection) else { return };
+pub fn admit(connection: &dyn Any, remote: Option<SocketAddr>, extensions: &mut Extensions, shared: &Arc<Shared>) {
+    let Some(socket) = duplicate(connection) else { return };
     notice_silence(&socket);
     match remote.map(|remote| Admission::ask(shared, remote.ip())) {
         Some(Ok(admission)) => drop(extensions.insert(Arc::new(admission))),
