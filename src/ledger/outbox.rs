@@ -87,11 +87,17 @@ impl Outbox {
         self.waiting.keys()
     }
 
+    /// Bytes of entries that can still be kept at hand.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        MAX_AT_HAND - self.at_hand
+    }
+
     /// Keeps the entries of a submission that waits at hand, if there is room.
     pub fn keep(&mut self, submission: &SubmissionId, entries: Vec<String>) {
-        let bytes = bytes_of(&entries);
+        let (bytes, room) = (bytes_of(&entries), self.room());
         if let Some(kept @ None) = self.waiting.get_mut(submission)
-            && self.at_hand + bytes <= MAX_AT_HAND
+            && bytes <= room
         {
             *kept = Some(entries);
             self.at_hand += bytes;

@@ -142,6 +142,21 @@ fn what_has_just_left_is_mined_again_without_being_read_and_what_is_too_much_is_
 }
 
 #[test]
+fn what_leaves_in_several_steps_has_one_room() {
+    let entries = vec!["x".repeat(MAX_BODY_BYTES / 16 - 64); 16];
+    let request = MineRequest { entries, key: None };
+    let faults = Faults::default();
+    let mut keeper = Keeper::open(Faulty::new(&faults), 1_000).expect("maps");
+    for (step, length) in [("first", 4), ("second", 10)] {
+        let (answers, _) = keeper.mine(vec![request.clone(); 3], NOW);
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(take(&mut keeper, &run(genesis::tip(), step, length)).requeued, 3, "{step}");
+    }
+    assert_eq!(mine_again(&mut keeper).len(), 6);
+    assert_eq!(faults.asked.take().len(), 6 - MAX_AT_HAND / MAX_BODY_BYTES);
+}
+
+#[test]
 fn all_that_waits_is_mined_in_as_few_blocks_as_the_limits_allow() {
     let cases = [
         ("many entries", 3, vec![String::new(); MAX_BODY_ENTRIES * 2 / 5], vec![2, 1]),

@@ -9,7 +9,7 @@ use super::{Imported, Keeper, MAX_TOLD, STAGE_ABOVE, Staged, Update};
 use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::chain::{self, ImportError, Origin, Verdict};
 use crate::ledger::hash::BlockHash;
-use crate::ledger::outbox::{Effect, MAX_AT_HAND};
+use crate::ledger::outbox::Effect;
 use crate::ledger::storage::{Batch, BatchBlock, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange};
 
 impl<S: Storage> Keeper<S> {
@@ -134,7 +134,7 @@ impl<S: Storage> Keeper<S> {
         fork: Tip,
         enters: impl IntoIterator<Item = BlockHash>,
     ) -> Result<Departure, StorageError> {
-        let (mut sides, mut left, mut own) = (Vec::new(), Vec::new(), OwnBodies::default());
+        let (mut sides, mut left, mut own) = (Vec::new(), Vec::new(), OwnBodies::up_to(self.outbox.room()));
         for height in fork.height.0 + 1..=self.tip().height.0 {
             let Some(hash) = self.storage.hash_at(Height(height))? else {
                 return Err(StorageError::Damaged(format!("no block at height {height} below the tip").into()));
@@ -178,19 +178,23 @@ pub(super) struct Departure {
     entries: Vec<(SubmissionId, Vec<String>)>,
 }
 
-/// Blocks that leave and that this node mined, as many as are worth being kept in memory.
-#[derive(Default)]
+/// Blocks that leave and that this node mined, as long as there is room for their entries.
 struct OwnBodies {
     /// With the range of their placements among all that leave.
     blocks: Vec<(SharedBlock, Range<usize>)>,
-    bytes: usize,
+    /// Bytes.
+    room: usize,
 }
 
 impl OwnBodies {
+    fn up_to(room: usize) -> Self {
+        Self { blocks: Vec::new(), room }
+    }
+
     fn add(&mut self, block: SharedBlock, placed: Range<usize>) {
         let bytes = block.block().body_bytes();
-        if !placed.is_empty() && self.bytes + bytes <= MAX_AT_HAND {
-            self.bytes += bytes;
+        if !placed.is_empty() && bytes <= self.room {
+            self.room -= bytes;
             self.blocks.push((block, placed));
         }
     }
