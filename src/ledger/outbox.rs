@@ -95,7 +95,7 @@ impl Outbox {
 
     /// Keeps the entries of a submission that waits at hand, if there is room.
     pub fn keep(&mut self, submission: &SubmissionId, entries: Vec<String>) {
-        let (bytes, room) = (bytes_of(&entries), self.room());
+        let (bytes, room) = (bytes_at_hand(&entries), self.room());
         if let Some(kept @ None) = self.waiting.get_mut(submission)
             && bytes <= room
         {
@@ -133,7 +133,7 @@ impl Outbox {
         }
         for submission in &effect.satisfied {
             if let Some(Some(entries)) = self.waiting.remove(submission) {
-                self.at_hand -= bytes_of(&entries);
+                self.at_hand -= bytes_at_hand(&entries);
             }
         }
         // Who loses against others while it goes on waits as who lost before.
@@ -167,7 +167,9 @@ impl Outbox {
     }
 }
 
-fn bytes_of(entries: &[String]) -> usize {
+/// Bytes that a submission's entries take when they are kept at hand.
+#[must_use]
+pub fn bytes_at_hand(entries: &[String]) -> usize {
     entries.iter().map(|entry| entry.len() + BESIDE).sum::<usize>() + BESIDE
 }
 

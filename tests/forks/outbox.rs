@@ -116,10 +116,14 @@ fn who_loses_again_while_blocks_follow_each_other_waits_anew() {
 fn what_has_just_left_is_mined_again_without_being_read_and_what_is_too_much_is_read() {
     let short = vec!["mine".to_owned(), "too".to_owned()];
     let long = vec!["x".repeat(MAX_BODY_BYTES / 16 - 64); 16];
+    let empty = vec![String::new(); MAX_BODY_ENTRIES];
     let room = MAX_AT_HAND / MAX_BODY_BYTES;
-    for (case, submissions, entries, read) in
-        [("short ones", 500, &short, 0), ("as much as has room", room, &long, 0), ("two more", room + 2, &long, 2)]
-    {
+    for (case, submissions, entries, read) in [
+        ("short ones", 500, &short, 0),
+        ("as much as has room", room, &long, 0),
+        ("two more", room + 2, &long, 2),
+        ("nothing but what keeping them takes", 10, &empty, 2),
+    ] {
         let faults = Faults::default();
         let mut keeper = Keeper::open(Faulty::new(&faults), 1_000).expect("maps");
         let (answers, _) = keeper.mine(vec![MineRequest { entries: entries.clone(), key: None }; submissions], NOW);

@@ -9,7 +9,7 @@ use super::{Imported, Keeper, MAX_TOLD, STAGE_ABOVE, Staged, Update};
 use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::chain::{self, ImportError, Origin, Verdict};
 use crate::ledger::hash::BlockHash;
-use crate::ledger::outbox::Effect;
+use crate::ledger::outbox::{self, Effect};
 use crate::ledger::storage::{Batch, BatchBlock, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange};
 
 impl<S: Storage> Keeper<S> {
@@ -192,7 +192,7 @@ impl OwnBodies {
     }
 
     fn add(&mut self, block: SharedBlock, placed: Range<usize>) {
-        let bytes = block.block().body_bytes();
+        let bytes = outbox::bytes_at_hand(block.body());
         if !placed.is_empty() && bytes <= self.room {
             self.room -= bytes;
             self.blocks.push((block, placed));
