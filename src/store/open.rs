@@ -89,7 +89,8 @@ pub(super) fn open(dir: PathBuf, disk: Arc<dyn Disk>, options: Options) -> Resul
 
     let found = segments_in(&*disk, &dir.join("log")).map_err(&failed)?;
     let (shared, checkpoint, why) = derived_state(&disk, &dir, &found)?;
-    let (derived, outcome) = replay::replay(shared, checkpoint, why, &found, &dir, options.segment_bytes)?;
+    let source = replay::Source { dir: &dir, found: &found, segment_bytes: options.segment_bytes };
+    let (derived, outcome) = replay::replay(shared, checkpoint, why, source)?;
 
     let resumed = Log::resume(
         Arc::clone(&disk),

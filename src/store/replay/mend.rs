@@ -103,7 +103,7 @@ impl Replay<'_> {
             return known;
         }
         // A lost record may have adopted a branch, of which the end may be lost, too, or all.
-        let gaps = self.found.windows(2).any(|pair| pair[0].id + 1 != pair[1].id);
+        let gaps = self.source.found.windows(2).any(|pair| pair[0].id + 1 != pair[1].id);
         let bytes = self.doubt.bytes + staged + if gaps { UNSEEN } else { 0 };
         let branches = self.salvaged.values().filter(|arrival| !self.adopted.contains(&arrival.place.segment));
         let lowest = branches.map(|arrival| arrival.outline.height.0.saturating_sub(1)).min().unwrap_or(known);

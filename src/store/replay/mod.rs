@@ -61,19 +61,29 @@ impl From<OpenError> for Stop {
     }
 }
 
+/// What is replayed.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Source<'s> {
+    /// The data directory.
+    pub(in crate::store) dir: &'s Path,
+    /// The files of its log.
+    pub(in crate::store) found: &'s [FoundSegment],
+    /// Bytes above which they get no more groups.
+    pub(in crate::store) segment_bytes: u64,
+}
+
 /// Brings the derived state up to the end of the log.
 pub(in crate::store) fn replay(
     shared: Shared,
     checkpoint: Option<Checkpoint>,
     why: Option<Unusable>,
-    found: &[FoundSegment],
-    dir: &Path,
-    segment_bytes: u64,
+    source: Source<'_>,
 ) -> Result<(Derived, Outcome), OpenError> {
+    let dir = source.dir;
     let disk = Arc::clone(&shared.disk);
     let (shared, why) = match checkpoint {
         None => (shared, why),
-        Some(checkpoint) => match Replay::new(shared, Some(&checkpoint), found, dir, segment_bytes).run() {
+        Some(checkpoint) => match Replay::new(shared, Some(&checkpoint), source).run() {
             Ok((derived, outcome)) => return Ok((derived, outcome)),
             Err(Stop::Open(error)) => return Err(error),
             Err(Stop::Misfit(why)) => (open::anew(&disk, dir)?, Some(why.into())),
@@ -82,7 +92,7 @@ pub(in crate::store) fn replay(
     if let Some(damage) = why.as_ref().and_then(|why| why.damage.clone()) {
         shared.note(damage);
     }
-    match Replay::new(shared, None, found, dir, segment_bytes).run() {
+    match Replay::new(shared, None, source).run() {
         Ok((derived, mut outcome)) => {
             // A directory that nothing was written to has nothing to make again.
             outcome.rebuilt = why.map(|why| why.reason).filter(|_| outcome.replayed > 0);
@@ -96,10 +106,7 @@ pub(in crate::store) fn replay(
 struct Replay<'r> {
     derived: Derived,
     checkpoint: Option<&'r Checkpoint>,
-    found: &'r [FoundSegment],
-    dir: &'r Path,
-    /// Bytes above which a segment gets no more groups.
-    segment_bytes: u64,
+    source: Source<'r>,
     /// Groups that only make the chain longer, on their way to be applied together.
     gathered: Option<(Effects, LogEnd)>,
     /// What reorgs overwrote in `heights` since the checkpoint: number of the group, and the epoch after it.
@@ -133,20 +140,12 @@ enum Step {
 }
 
 impl<'r> Replay<'r> {
-    fn new(
-        shared: Shared,
-        checkpoint: Option<&'r Checkpoint>,
-        found: &'r [FoundSegment],
-        dir: &'r Path,
-        segment_bytes: u64,
-    ) -> Self {
+    fn new(shared: Shared, checkpoint: Option<&'r Checkpoint>, source: Source<'r>) -> Self {
         let expected = checkpoint.map_or(1, |checkpoint| checkpoint.sequence.saturating_add(1));
         Self {
             derived: open::derived(shared, checkpoint),
             checkpoint,
-            found,
-            dir,
-            segment_bytes,
+            source,
             gathered: None,
             saved: VecDeque::new(),
             adopted: HashSet::new(),
@@ -166,7 +165,7 @@ impl<'r> Replay<'r> {
     }
 
     fn run(mut self) -> Result<(Derived, Outcome), Stop> {
-        let fresh = self.found.is_empty();
+        let fresh = self.source.found.is_empty();
         self.derived.replaying = true;
         self.look_back()?;
         let first = self.checkpoint.map_or(0, |checkpoint| checkpoint.segment);
@@ -231,19 +230,19 @@ impl<'r> Replay<'r> {
     fn failed(&self, error: StorageError) -> Stop {
         match error {
             StorageError::Damaged(why) => Stop::Misfit(why.to_string()),
-            error => Stop::Open(OpenError::storage(self.dir)(error)),
+            error => Stop::Open(OpenError::storage(self.source.dir)(error)),
         }
     }
 
     /// The segments from one on: those of the log, opened, and those that were staged.
     fn open_segments(&mut self, first: u32) -> Result<(Logs, Vec<FoundSegment>), Stop> {
         let (mut logs, mut staged) = (Vec::new(), Vec::new());
-        for found in self.found.iter().filter(|found| found.id >= first) {
+        for found in self.source.found.iter().filter(|found| found.id >= first) {
             match open::open_segment(&*self.shared().disk, found)? {
                 Some(segment) if open::is_log(&segment) => logs.push((found.id, segment)),
                 Some(_) => staged.push(found.clone()),
                 // A crash while the segment was begun; nothing was ever written into it.
-                None if found.bytes <= HEADER && Some(found.id) == self.found.last().map(|last| last.id) => {
+                None if found.bytes <= HEADER && Some(found.id) == self.source.found.last().map(|last| last.id) => {
                     self.move_aside(found).map_err(OpenError::io(&found.path))?;
                 }
                 None => {
@@ -258,7 +257,7 @@ impl<'r> Replay<'r> {
     /// Takes a file out of the log for good: its number may be used again.
     fn move_aside(&self, found: &FoundSegment) -> std::io::Result<()> {
         let disk = &self.shared().disk;
-        let dir = self.dir.join("cut");
+        let dir = self.source.dir.join("cut");
         disk.rename(&found.path, &dir.join(file_name(found.id)))?;
         disk.sync_dir(&dir)?;
         disk.sync_dir(self.shared().segments.dir())
@@ -394,7 +393,7 @@ impl<'r> Replay<'r> {
         }
         let shared = Arc::clone(&self.derived.shared);
         let parts = effects.adopt.as_ref().map(|adopt| self.parts(adopt)).transpose()?.unwrap_or_default();
-        let segment_bytes = self.segment_bytes;
+        let segment_bytes = self.source.segment_bytes;
         let mut missing = 0;
         let mut staged = parts.into_iter().map(|part| {
             let entries = part.entries(&shared, segment_bytes)?;
@@ -426,14 +425,14 @@ impl<'r> Replay<'r> {
         }
         // The files that say so may be replaced from now on.
         self.saved.clear();
-        shared.positions.sync().map_err(|error| Stop::Open(OpenError::io(&self.dir.join("heights"))(error)))
+        shared.positions.sync().map_err(|error| Stop::Open(OpenError::io(&self.source.dir.join("heights"))(error)))
     }
 
     /// Cuts off an unfinished group, and keeps it for people.
     fn cut_end(&mut self, logs: &Logs) -> Result<(), Stop> {
         let (Some(cut), Some((_, segment))) = (&mut self.cut, logs.last()) else { return Ok(()) };
         let disk = &*self.derived.shared.disk;
-        let dir = self.dir.join("cut");
+        let dir = self.source.dir.join("cut");
         let path = dir.join(format!("{}-{}", cut.file, cut.offset));
         let kept = cut.bytes.min(MAX_KEPT);
         // The cast is safe: at most a megabyte.
@@ -458,7 +457,7 @@ impl<'r> Replay<'r> {
     }
 
     fn next_segment(&self) -> u32 {
-        let highest = self.found.last().map_or(0, |found| found.id);
+        let highest = self.source.found.last().map_or(0, |found| found.id);
         let named = self.checkpoint.map_or(1, |checkpoint| checkpoint.next_segment);
         named.max(highest.saturating_add(1))
     }
