@@ -99,7 +99,9 @@ impl Field {
             let (write, written, failures) = writer.join().expect("a writer does not panic");
             served.write = write;
             served.failures.extend(failures);
-            served.write_apart = apart.join().expect("a writer does not panic").0;
+            let (write_apart, _, failures) = apart.join().expect("a writer does not panic");
+            served.write_apart = write_apart;
+            served.failures.extend(failures.into_iter().map(|failure| format!("on the node apart: {failure}")));
             self.written.extend(written);
             if let Some(attacker) = attacker {
                 attacker.join().expect("an attacker does not panic");

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::field::address;
 use super::stranger;
@@ -17,9 +18,15 @@ pub enum Reads {
     Nothing,
 }
 
+/// Connections that attackers open at once, and after that in a second, all together. The system remembers each for two
+/// minutes; when it has no room for more, it drops everybody's packets.
+const CONNECTS: u64 = 2_000;
+const CONNECTS_A_SECOND: u64 = 8_000;
+
 /// What attackers got across, all together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
+    begun: Instant,
     /// Connections that were opened.
     pub connects: AtomicU64,
     /// Bytes that the node took, or its system.
@@ -29,8 +36,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Opens a connection from an address that no stranger had before; `None` if none is taken.
+    /// Nothing yet: the attack begins now.
+    pub fn new() -> Arc<Self> {
+        let [connects, sent, heard] = Default::default();
+        Arc::new(Self { begun: Instant::now(), connects, sent, heard })
+    }
+
+    /// Opens a connection from an address that no stranger had before; `None` if none is taken, or it is too early.
     pub fn connect(&self, port: u16) -> Option<TcpStream> {
+        let most = CONNECTS + (self.begun.elapsed().as_secs_f64() * CONNECTS_A_SECOND as f64) as u64;
+        if self.connects.load(Ordering::Relaxed) >= most {
+            return None;
+        }
         let socket = stranger::connect(port, address()).ok()?;
         self.connects.fetch_add(1, Ordering::Relaxed);
         Some(socket)

@@ -35,7 +35,6 @@ mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attacks::{SIEGES, Siege};
@@ -104,7 +103,7 @@ fn withstand(Siege { name, what, blocks, attack }: &Siege, (left_alone, attacked
     let mut field = Field::new(*blocks);
     let calm = field.calm(left_alone);
     let memory = field.node.resident_bytes();
-    let tally = Arc::new(Tally::default());
+    let tally = Tally::new();
     let attack = attack(&field, &tally);
     let attacked_for = Instant::now();
     let served = field.attacked(attacked, attack);
