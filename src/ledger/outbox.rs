@@ -1,9 +1,9 @@
 //! The outbox: what this node has acknowledged and must get back onto the best chain.
 //!
-//! Owns the submissions that wait, with their entries where there is room, and when they are mined again. Only the node that acknowledged an entry ever
-//! mines it again. Exactly once by construction: a submission waits only while none of its placements is on the best
-//! chain, so a new placement is only made on a branch that holds no older one, and an older block cannot descend from a
-//! newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from
+//! Owns the submissions that wait, with their entries where there is room, and when they are mined again. Only the node that
+//! acknowledged an entry ever mines it again. Exactly once by construction: a submission waits only while none of its
+//! placements is on the best chain, so a new placement is only made on a branch that holds no older one, and an older block
+//! cannot descend from a newer. Placements are never deleted. Refuses to know blocks: what is placed where comes from
 //! [`Storage`](super::storage::Storage).
 
 use std::collections::{BTreeMap, BTreeSet};
