@@ -3,6 +3,8 @@
 //! The HTTP library's own server hands sockets to it as they are; here a [`turnstile`] stands between them. Everything else
 //! is as there: workers with an application each, connections that are told when the server stops.
 
+mod line;
+mod pieces;
 pub mod places;
 mod reading;
 pub mod socket;
@@ -11,6 +13,7 @@ pub mod turnstile;
 
 use std::any::Any;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, Extensions};
 use actix_web::rt::net::TcpStream;
+use line::Line;
 use rustls::ServerConfig;
 use turnstile::Turning;
 
@@ -83,20 +87,22 @@ where
     };
     let server = match tls {
         None => builder.listen("plain", listener, move || {
-            fn_service(async |socket: TcpStream| {
+            let line = Line::open();
+            fn_service(move |socket: TcpStream| {
                 let remote = socket.peer_addr().ok();
-                Ok((Turning::new(socket, remote), remote))
+                ready(Ok((Turning::new(socket, remote, line.clone()), remote)))
             })
             .and_then(library(app(), patience, stop.clone(), opened.clone()))
         })?,
         Some(tls) => builder.listen("tls", listener, move || {
+            let line = Line::open();
             let mut acceptor = Acceptor::new(tls.clone());
             acceptor.set_handshake_timeout(patience);
             acceptor
                 .map_err(|error| io::Error::other(format!("{error:?}")))
-                .and_then(fn_service(async |socket: TlsStream<TcpStream>| {
+                .and_then(fn_service(move |socket: TlsStream<TcpStream>| {
                     let remote = socket.get_ref().0.peer_addr().ok();
-                    Ok((Turning::new(socket, remote), remote))
+                    ready(Ok((Turning::new(socket, remote, line.clone()), remote)))
                 }))
                 .and_then(
                     library(app(), patience, stop.clone(), opened.clone())
