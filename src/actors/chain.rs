@@ -301,7 +301,12 @@ impl ChainActor {
 
     fn remine(&mut self, ctx: &mut Context<Self>) {
         self.remine_scheduled = false;
-        let Ok(keeper) = self.keeper() else { return };
+        let now = self.stopwatch.millis();
+        let Some(keeper) = &mut self.keeper else { return };
+        // Who lost again since the timer was set waits anew.
+        if keeper.remine_due(now, &mut self.rng).is_some_and(|due| due > now) {
+            return self.schedule_remine(ctx);
+        }
         let waiting = keeper.outbox_len();
         match keeper.remine(clock::unix_time()) {
             Ok(Some(update)) => {

@@ -2,7 +2,8 @@
 //!
 //! Each would be served again as soon as all others were, so that with two hundred of them whoever comes waits for two
 //! hundred requests, at every step. So they stand in line, a few go at a time, and before the next few go the worker looks
-//! for what else has come. They get what others leave, in their order; whoever waits for answers never stands here.
+//! for what else has come. They get what others leave, in their order; whoever waits for answers never stands here. Links
+//! that send more than is read at once do.
 //!
 //! Owns who goes next, on one worker. Refuses to know what is read.
 

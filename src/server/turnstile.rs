@@ -48,8 +48,6 @@ pub struct Turnstile {
     link: Cell<bool>,
     /// Whoever waits until more may be read.
     waiting: RefCell<Option<Waker>>,
-    /// Whether what waits is there already.
-    pressing: Cell<bool>,
     line: Rc<Line>,
     /// Its place in the line while it has more to be read already.
     standing: RefCell<Option<Standing>>,
@@ -69,7 +67,6 @@ impl Turnstile {
             stuck: Cell::new(false),
             link: Cell::new(false),
             waiting: RefCell::default(),
-            pressing: Cell::new(false),
             line,
             standing: RefCell::default(),
             place: OnceCell::new(),
@@ -154,16 +151,13 @@ impl Turnstile {
 
     fn wait(&self, task: &Context<'_>) {
         *self.waiting.borrow_mut() = Some(task.waker().clone());
-        self.pressing.set(true);
     }
 
-    /// Has the next request wait in line, if it is there already.
+    /// Has the next request wait in line, if it is there already: then somebody waits to read it.
     fn line_up(&self) {
         let waiting = self.waiting.borrow_mut().take();
-        match waiting {
-            Some(task) if self.pressing.get() => self.stand(task),
-            Some(task) => task.wake(),
-            None => {}
+        if let Some(task) = waiting {
+            self.stand(task);
         }
     }
 
@@ -251,6 +245,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Turning<S> {
         this.written = 0;
         if std::mem::take(&mut this.look) {
             this.read = 0;
+            if !this.turnstile.link.get() {
+                // In the middle of a long head: a browser's, as likely as not.
+                task.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             this.turnstile.stand(task.waker().clone());
         }
         ready!(this.turnstile.poll_turn(task));
@@ -281,7 +280,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Turning<S> {
         }
         into.put_slice(&this.held[..count]);
         this.held.advance(count);
-        this.turnstile.pressing.set(false);
         this.read += count;
         this.look = if this.turnstile.link.get() {
             this.read >= OF_A_LINK

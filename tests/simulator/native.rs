@@ -359,6 +359,9 @@ impl Native {
 
     fn remine(&mut self, out: &mut Vec<Effect>) {
         self.remine_scheduled = false;
+        if self.keeper.remine_due(self.now, &mut self.rng).is_some_and(|due| due > self.now) {
+            return self.schedule_remine(out);
+        }
         match self.keeper.remine(self.unix_time()) {
             Ok(Some(update)) => {
                 out.push(Effect::NewBlocks(update.entered.clone()));
