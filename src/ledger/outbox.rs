@@ -93,13 +93,13 @@ impl Outbox {
         MAX_AT_HAND - self.at_hand
     }
 
-    /// Keeps the entries of a submission that waits at hand, if there is room.
-    pub fn keep(&mut self, submission: &SubmissionId, entries: Vec<String>) {
-        let (bytes, room) = (bytes_at_hand(&entries), self.room());
+    /// Keeps the entries of a submission at hand, if it waits and there is room.
+    pub fn keep(&mut self, submission: &SubmissionId, entries: &[String]) {
+        let (bytes, room) = (bytes_at_hand(entries), self.room());
         if let Some(kept @ None) = self.waiting.get_mut(submission)
             && bytes <= room
         {
-            *kept = Some(entries);
+            *kept = Some(entries.to_vec());
             self.at_hand += bytes;
         }
     }

@@ -36,6 +36,15 @@ pub struct Placed {
     pub key: Option<KeyDigest>,
 }
 
+impl Placed {
+    /// Its entries in the block's body; `None` if it reaches beyond that.
+    #[must_use]
+    pub fn entries_in<'b>(&self, body: &'b [String]) -> Option<&'b [String]> {
+        let from = self.position as usize;
+        body.get(from..from.saturating_add(self.entries as usize))
+    }
+}
+
 /// A block off the best chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SideBlock {

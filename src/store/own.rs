@@ -145,9 +145,7 @@ impl Shared {
     ) -> Result<Option<Vec<String>>, StorageError> {
         let Some(OwnBlock { block, placed, .. }) = self.own_block(view, &submission.block)? else { return Ok(None) };
         let Some(placed) = placed.into_iter().find(|placed| placed.submission == *submission) else { return Ok(None) };
-        let from = placed.position as usize;
-        let entries = block.body.get(from..from.saturating_add(placed.entries as usize));
-        match entries {
+        match placed.entries_in(&block.body) {
             Some(entries) => Ok(Some(entries.to_vec())),
             None => Err(damaged(format!("block {}: a submission reaches beyond its body", submission.block))),
         }

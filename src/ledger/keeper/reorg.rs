@@ -1,7 +1,6 @@
 //! Blocks of others: beside the chain, onto it, or in place of its end.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use rand::Rng;
 
@@ -10,7 +9,7 @@ use crate::ledger::block::{Height, SharedBlock, Tip};
 use crate::ledger::chain::{self, ImportError, Origin, Verdict};
 use crate::ledger::hash::BlockHash;
 use crate::ledger::outbox::{self, Effect};
-use crate::ledger::storage::{Batch, BatchBlock, Placed, SideBlock, Storage, StorageError, SubmissionId, TipChange};
+use crate::ledger::storage::{Batch, BatchBlock, Placed, SideBlock, Storage, StorageError, TipChange};
 
 impl<S: Storage> Keeper<S> {
     /// Takes a run of blocks, each the child of the one before.
@@ -120,8 +119,12 @@ impl<S: Storage> Keeper<S> {
         self.chain.note(&change.revived, departure.sides);
         self.chain.note(forgotten, Vec::new());
         self.outbox.note(&departure.effect);
-        for (submission, entries) in departure.entries {
-            self.outbox.keep(&submission, entries);
+        for (block, placed) in &departure.own {
+            for placed in placed {
+                if let Some(entries) = placed.entries_in(block.body()) {
+                    self.outbox.keep(&placed.submission, entries);
+                }
+            }
         }
         let requeued = departure.effect.lost.len();
         let entered = if entered.len() > MAX_TOLD { Vec::new() } else { entered };
@@ -134,7 +137,8 @@ impl<S: Storage> Keeper<S> {
         fork: Tip,
         enters: impl IntoIterator<Item = BlockHash>,
     ) -> Result<Departure, StorageError> {
-        let (mut sides, mut left, mut own) = (Vec::new(), Vec::new(), OwnBodies::up_to(self.outbox.room()));
+        let (mut sides, mut left, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        let mut room = self.outbox.room();
         for height in fork.height.0 + 1..=self.tip().height.0 {
             let Some(hash) = self.storage.hash_at(Height(height))? else {
                 return Err(StorageError::Damaged(format!("no block at height {height} below the tip").into()));
@@ -143,9 +147,13 @@ impl<S: Storage> Keeper<S> {
                 return Err(StorageError::Damaged(format!("block {hash} at height {height} is missing").into()));
             };
             sides.push(chain::side_block(&block, false));
-            let first = left.len();
-            left.extend(self.storage.placed_in(&hash)?);
-            own.add(block, first..left.len());
+            let placed = self.storage.placed_in(&hash)?;
+            left.extend_from_slice(&placed);
+            let bytes = outbox::bytes_at_hand(block.body());
+            if !placed.is_empty() && bytes <= room {
+                room -= bytes;
+                own.push((block, placed));
+            }
         }
         let mut entered = Vec::new();
         // Most often nothing leaves and nothing waits, and no question is asked.
@@ -154,9 +162,7 @@ impl<S: Storage> Keeper<S> {
                 entered.extend(self.storage.placed_in(&hash)?);
             }
         }
-        let effect = self.outbox.judge(&left, &entered);
-        let entries = own.entries_of(&effect.lost, &left);
-        Ok(Departure { sides, effect, entries })
+        Ok(Departure { sides, effect: self.outbox.judge(&left, &entered), own })
     }
 
     pub(super) fn blocks_of(&self, hashes: &[BlockHash]) -> Result<Vec<SharedBlock>, StorageError> {
@@ -174,42 +180,6 @@ pub(super) struct Departure {
     /// The blocks, lowest first.
     pub(super) sides: Vec<SideBlock>,
     pub(super) effect: Effect,
-    /// What is at hand of the entries that are lost.
-    entries: Vec<(SubmissionId, Vec<String>)>,
-}
-
-/// Blocks that leave and that this node mined, as long as there is room for their entries.
-struct OwnBodies {
-    /// With the range of their placements among all that leave.
-    blocks: Vec<(SharedBlock, Range<usize>)>,
-    /// Bytes.
-    room: usize,
-}
-
-impl OwnBodies {
-    fn up_to(room: usize) -> Self {
-        Self { blocks: Vec::new(), room }
-    }
-
-    fn add(&mut self, block: SharedBlock, placed: Range<usize>) {
-        let bytes = outbox::bytes_at_hand(block.body());
-        if !placed.is_empty() && bytes <= self.room {
-            self.room -= bytes;
-            self.blocks.push((block, placed));
-        }
-    }
-
-    fn entries_of(&self, lost: &[SubmissionId], left: &[Placed]) -> Vec<(SubmissionId, Vec<String>)> {
-        let lost: HashSet<&SubmissionId> = lost.iter().collect();
-        let of_block = |(block, placed): &(SharedBlock, Range<usize>)| {
-            let entries = |placed: &Placed| {
-                let from = placed.position as usize;
-                let entries = block.body().get(from..from.saturating_add(placed.entries as usize))?;
-                Some((placed.submission, entries.to_vec()))
-            };
-            let placed = left[placed.clone()].iter().filter(|placed| lost.contains(&placed.submission));
-            placed.filter_map(entries).collect::<Vec<_>>()
-        };
-        self.blocks.iter().flat_map(of_block).collect()
-    }
+    /// Those that this node mined with what it placed in them, as many as the outbox has room for.
+    own: Vec<(SharedBlock, Vec<Placed>)>,
 }
