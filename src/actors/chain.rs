@@ -303,18 +303,14 @@ impl ChainActor {
         self.remine_scheduled = false;
         let now = self.stopwatch.millis();
         let Some(keeper) = &mut self.keeper else { return };
-        // Who lost again since the timer was set waits anew.
-        if keeper.remine_due(now, &mut self.rng).is_some_and(|due| due > now) {
-            return self.schedule_remine(ctx);
-        }
         let waiting = keeper.outbox_len();
-        match keeper.remine(clock::unix_time()) {
+        match keeper.remine_if_due(now, clock::unix_time(), &mut self.rng) {
             Ok(Some(update)) => {
                 let submissions = waiting - keeper.outbox_len();
                 info!(submissions, tip = %update.new, "mined again after a reorg");
                 let _ = self.publish(update, BlockSource::Outbox, ctx);
             }
-            Ok(None) => {}
+            Ok(None) => self.schedule_remine(ctx),
             Err(MineError::Storage(error)) => {
                 self.note_failure(&error);
                 self.schedule_remine(ctx);

@@ -107,9 +107,12 @@ fn who_loses_again_while_blocks_follow_each_other_waits_anew() {
     assert_eq!(take(&mut keeper, &above).requeued, 1);
     let due = keeper.remine_due(1_000, &mut rng(0)).expect("three wait");
     assert!((1_050..=1_400).contains(&due), "{due}");
+    let early = keeper.remine_if_due(due - 1, NOW, &mut rng(0)).expect("maps");
+    assert!(early.is_none(), "it is not due yet, whatever timer runs");
     let longer = run(tip_of(&theirs), "longer", 3);
     assert_eq!(take(&mut keeper, &longer).requeued, 0);
     assert_eq!(keeper.remine_due(due, &mut rng(0)), Some(due), "who only loses more often is not kept waiting");
+    assert!(keeper.remine_if_due(due, NOW, &mut rng(0)).expect("maps").is_some(), "and then it is");
 }
 
 #[test]

@@ -359,16 +359,13 @@ impl Native {
 
     fn remine(&mut self, out: &mut Vec<Effect>) {
         self.remine_scheduled = false;
-        if self.keeper.remine_due(self.now, &mut self.rng).is_some_and(|due| due > self.now) {
-            return self.schedule_remine(out);
-        }
-        match self.keeper.remine(self.unix_time()) {
+        let time = self.unix_time();
+        match self.keeper.remine_if_due(self.now, time, &mut self.rng) {
             Ok(Some(update)) => {
                 out.push(Effect::NewBlocks(update.entered.clone()));
                 self.publish(update, out);
             }
-            Ok(None) => {}
-            Err(MineError::Storage(_)) => self.schedule_remine(out),
+            Ok(None) | Err(MineError::Storage(_)) => self.schedule_remine(out),
             Err(error) => out.push(Effect::Violation(format!("cannot mine again: {error}"))),
         }
     }

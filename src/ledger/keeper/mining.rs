@@ -83,6 +83,19 @@ impl<S: Storage> Keeper<S> {
         self.outbox.due(now, rng)
     }
 
+    /// As [`remine`](Self::remine), if that is due: who loses again while some are mined waits anew.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remine_if_due(
+        &mut self,
+        clock: Millis,
+        now: UnixTime,
+        rng: &mut impl Rng,
+    ) -> Result<Option<Update>, MineError> {
+        if self.remine_due(clock, rng).is_some_and(|due| due <= clock) { self.remine(now) } else { Ok(None) }
+    }
+
     /// Mines waiting submissions again on the best chain, as many as the limits allow in one block; `None` when none waits.
     /// Those that did not fit are due at once: in between others have their turn.
     ///
